@@ -1,0 +1,72 @@
+# make run     serve on http://localhost:9090 (embedded model until .env says otherwise)
+# make test    install what tests need and run them
+# make check   format, lint, types, import contract, tests: what CI runs
+# make e2e     real Label Studio and a real browser against the server
+# make bench   the figures of README.md
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+LABEL_STUDIO_VENV ?= .venv-label-studio
+LABEL_STUDIO_VERSION := 1.23.2
+
+.PHONY: run test check lint format e2e bench requirements clean
+
+run: $(VENV)/.runtime .env
+	$(BIN)/gunicorn _wsgi:app
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest
+
+check: lint test
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+e2e: $(VENV)/.e2e $(LABEL_STUDIO_VENV)/.installed
+	LABEL_STUDIO_VENV=$(LABEL_STUDIO_VENV) $(BIN)/python -m pytest tests/e2e
+
+bench: $(VENV)/.dev
+	$(BIN)/python -m benchmarks
+
+# Pins what the .in files name. Needs a package index; nothing else here does once it is installed.
+requirements: $(VENV)/.dev
+	$(BIN)/pip-compile -q --upgrade --strip-extras --no-annotate --no-emit-index-url --no-emit-find-links \
+		--no-emit-trusted-host -o requirements.txt requirements.in
+	$(BIN)/pip-compile -q --upgrade --strip-extras --no-annotate --no-emit-index-url --no-emit-find-links \
+		--no-emit-trusted-host --allow-unsafe -o requirements-dev.txt requirements-dev.in
+
+clean:
+	rm -rf $(VENV) $(LABEL_STUDIO_VENV)
+
+.env:
+	cp .env.example .env
+
+$(VENV)/bin/pip:
+	$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.runtime: requirements.txt requirements-embedded.txt | $(VENV)/bin/pip
+	$(BIN)/pip install -q -r requirements.txt
+	$(BIN)/pip install -q --no-deps -r requirements-embedded.txt
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.runtime requirements-dev.txt
+	$(BIN)/pip install -q -r requirements-dev.txt
+	touch $@
+
+$(VENV)/.e2e: $(VENV)/.dev requirements-e2e.txt
+	$(BIN)/pip install -q -r requirements-e2e.txt
+	touch $@
+
+$(LABEL_STUDIO_VENV)/.installed:
+	test -x $(LABEL_STUDIO_VENV)/bin/pip || $(PYTHON) -m venv $(LABEL_STUDIO_VENV)
+	$(LABEL_STUDIO_VENV)/bin/pip install -q label-studio==$(LABEL_STUDIO_VERSION)
+	touch $@

@@ -1,0 +1,1 @@
+"""Benchmarks: what the README's figures come from."""

@@ -1,0 +1,244 @@
+"""HTTP: routes, authentication, checked payloads, and one error handler. The only module with Flask in it."""
+
+import hmac
+import json
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from http import HTTPStatus
+from typing import Any, Protocol
+
+from flask import Flask, Response, g, request
+from werkzeug.exceptions import HTTPException
+
+from llm_backend import __version__
+from llm_backend.errors import (
+    BackendError,
+    BusyError,
+    RequestError,
+    UnsupportedMediaTypeError,
+    reason_phrase,
+)
+from llm_backend.ml_base import LabelStudioMLBase
+from llm_backend.parameters import missing_settings, parse_extra_params, resolve_parameters
+from llm_backend.services import Services
+from llm_backend.settings import Settings
+from llm_backend.values import Json
+
+_log = logging.getLogger(__name__)
+_OPEN_TO_ALL = {"health", "webhook"}
+
+
+class ModelFactory(Protocol):
+    """Makes the model for one request."""
+
+    def __call__(
+        self, project_id: str | None, label_config: str | None, *, services: Services
+    ) -> LabelStudioMLBase:
+        """A model for the project string and the labeling config of the request."""
+        ...
+
+
+def create_app(make_model: ModelFactory, services: Services) -> Flask:  # noqa: C901 - routes, side by side
+    """The Flask app that speaks Label Studio's ML backend protocol."""
+    app = Flask("llm_backend", static_folder=None)
+    settings = services.settings
+    waiting = threading.BoundedSemaphore(settings.threads - settings.threads // 4)
+
+    @app.get("/")
+    @app.get("/health", endpoint="health")
+    def health() -> Response:
+        parameters = resolve_parameters(settings, parse_extra_params(None))
+        missing = missing_settings(parameters)
+        return _json(
+            {
+                "status": "UP",
+                "model_class": "InteractiveLLM",
+                "version": __version__,
+                "provider": parameters.endpoint.provider,
+                "model": parameters.model,
+                "missing": missing,
+            }
+        )
+
+    @app.post("/setup")
+    def setup() -> Response:
+        payload = _payload()
+        project = _field(payload, "project", str)
+        model = make_model(project, _field(payload, "schema", str), services=services)
+        model.set_extra_params(payload.get("extra_params"))
+        return _json({"model_version": model.model_version})
+
+    @app.post("/predict")
+    def predict() -> Response:
+        payload = _payload()
+        tasks = _tasks(payload)
+        project = _field(payload, "project", str, required=False)
+        label_config = _field(payload, "label_config", str, required=False)
+        params = _field(payload, "params", dict, required=False) or {}
+        context = _field(params, "context", dict, required=False, parent="params.")
+        if context and len(tasks) != 1:
+            raise RequestError("An interactive request, one with params.context, must hold exactly one task")
+        with _place(waiting):
+            model = make_model(project, label_config, services=services)
+            return _json({"results": model.predict(tasks, context=context)})
+
+    @app.post("/webhook")
+    def webhook() -> tuple[Response, int]:
+        payload = _payload()
+        action = _field(payload, "action", str)
+        trusted = settings.webhook_is_trusted or _has_credentials(settings)
+        project = _webhook_project(payload)
+        if trusted and project:
+            make_model(project, None, services=services).fit(action, payload)
+        return _json({"status": "ok" if trusted else "ignored"}), HTTPStatus.CREATED
+
+    @app.get("/versions")
+    def versions() -> Response:
+        project = request.args.get("project")
+        model = make_model(project, None, services=services) if project else None
+        known = model is not None and model.label_config
+        return _json({"versions": [model.model_version] if model and known else []})
+
+    @app.get("/metrics")
+    def metrics() -> Response:
+        return Response(services.metrics.text(), mimetype="text/plain; version=0.0.4")
+
+    @app.before_request
+    def authenticate() -> Response | None:
+        g.started = time.monotonic()
+        if (request.endpoint in _OPEN_TO_ALL and request.path != "/") or settings.basic_auth_user is None:
+            return None
+        if _has_credentials(settings):
+            return None
+        refused = _error_response(HTTPStatus.UNAUTHORIZED, "unauthorized", "Wrong or missing credentials")
+        refused.headers["WWW-Authenticate"] = 'Basic realm="llm-backend", charset="UTF-8"'
+        return refused
+
+    @app.after_request
+    def account(response: Response) -> Response:
+        endpoint = request.endpoint or "unknown"
+        services.metrics.request(endpoint, response.status_code)
+        level = logging.DEBUG if endpoint in ("health", "metrics") else logging.INFO
+        milliseconds = (time.monotonic() - g.get("started", time.monotonic())) * 1000
+        _log.log(level, "%s %s %s %.0f ms", request.method, endpoint, response.status, milliseconds)
+        return response
+
+    @app.errorhandler(Exception)
+    def answer_error(error: Exception) -> Response:
+        if isinstance(error, BackendError):
+            return _error_response(error.status, error.code, error.reason)
+        if isinstance(error, HTTPException):
+            code = (error.name or "http_error").lower().replace(" ", "_")
+            return _error_response(error.code or 500, code, error.description or error.name)
+        _log.exception("Unexpected error")
+        return _error_response(500, "internal_error", "Internal error: the server's log says more")
+
+    return app
+
+
+def _error_response(status: int, code: str, reason: str) -> Response:
+    """The whole reason in the body, and what fits of it in the status line, which Label Studio shows."""
+    response = _json({"error": {"code": code, "reason": reason}})
+    response.status = f"{int(status)} {reason_phrase(reason)}"
+    return response
+
+
+def _json(value: Any) -> Response:
+    return Response(json.dumps(value, ensure_ascii=False), mimetype="application/json")
+
+
+def _payload() -> Json:
+    """The body as a JSON object.
+
+    Raises:
+        UnsupportedMediaTypeError: it is not declared as JSON; else any web page could post to a local server.
+        RequestError: it is not JSON, or not an object.
+    """
+    if request.mimetype != "application/json":
+        raise UnsupportedMediaTypeError("The body must be sent with Content-Type: application/json")
+    try:
+        body = request.get_data()
+        payload = json.loads(body.decode("utf-8"), parse_constant=_refuse_constant)
+    except (ValueError, RecursionError):
+        raise RequestError("The body is not valid JSON in UTF-8") from None
+    if not isinstance(payload, dict):
+        raise RequestError("The body must be a JSON object")
+    return _without_surrogates(payload) if b"\\ud" in body or b"\\uD" in body else payload
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(name)
+
+
+def _without_surrogates(value: Any) -> Any:
+    """The value with U+FFFD for every half of a surrogate pair, which no UTF-8 text can hold."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
+    if isinstance(value, list):
+        return [_without_surrogates(item) for item in value]
+    if isinstance(value, dict):
+        return {_without_surrogates(name): _without_surrogates(item) for name, item in value.items()}
+    return value
+
+
+def _field(payload: Json, name: str, kind: type, *, required: bool = True, parent: str = "") -> Any:
+    """The field of the payload; None when it is missing or null and not required."""
+    value = payload.get(name)
+    if value is None and not required:
+        return None
+    if not isinstance(value, kind):
+        needed = "a string" if kind is str else "an object" if kind is dict else "a list"
+        raise RequestError(f"The field {parent}{name} must be {needed}")
+    return value
+
+
+def _tasks(payload: Json) -> list[Json]:
+    tasks: list[Any] = _field(payload, "tasks", list)
+    for index, task in enumerate(tasks):
+        if not isinstance(task, dict) or not isinstance(task.get("data"), dict):
+            raise RequestError(f'tasks[{index}] must be an object with an object "data"')
+    return tasks
+
+
+def _webhook_project(payload: Json) -> str | None:
+    """The project string that `/setup` and `/predict` have, from the webhook's project object."""
+    project = _field(payload, "project", dict, required=False) or {}
+    try:
+        created = datetime.fromisoformat(project["created_at"])
+        return f"{int(project['id'])}.{int(created.timestamp())}"
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return None
+
+
+def _has_credentials(settings: Settings) -> bool:
+    """Whether the request carries the right Basic auth; compared in constant time."""
+    if settings.basic_auth_user is None or settings.basic_auth_pass is None:
+        return False
+    given = request.authorization
+    user, password = (given.username, given.password) if given else ("", "")
+    user_is_right = _same(user or "", settings.basic_auth_user)
+    password_is_right = _same(password or "", settings.basic_auth_pass.get_secret_value())
+    return user_is_right and password_is_right
+
+
+def _same(given: str, expected: str) -> bool:
+    return hmac.compare_digest(given.encode("utf-8", "replace"), expected.encode("utf-8", "replace"))
+
+
+@contextmanager
+def _place(waiting: threading.BoundedSemaphore) -> Iterator[None]:
+    """A place among the requests that may wait for an LLM; the other threads stay free for quick ones.
+
+    Raises:
+        BusyError: all places are taken.
+    """
+    if not waiting.acquire(blocking=False):
+        raise BusyError("The server is busy: too many requests wait for the LLM; try again, or raise THREADS")
+    try:
+        yield
+    finally:
+        waiting.release()

@@ -1,0 +1,83 @@
+"""Template + prompt + what was read of the task → the messages that are sent. Plain functions, no I/O."""
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from llm_backend.errors import PromptError
+from llm_backend.values import Message, Parameters, TaskInput
+
+_TOKEN = re.compile(r"\{\{|\}\}|\{([^{}\n]+)\}|[{}]")
+_WORD = re.compile(r"[^\W\d]\w*(-\w+)*")
+
+
+def build_messages(
+    parameters: Parameters, prompt: str, task: TaskInput, *, labels: tuple[str, ...], object_field: str
+) -> tuple[Message, ...]:
+    """The messages for one task.
+
+    With the internal template, the prompt goes into `{prompt}` word for word, or after the dialogue as the
+    last user message. Without it the prompt is the template. The default prompt is a template in both.
+
+    Raises:
+        PromptError: a template names fields that the task does not have.
+    """
+    fields = {**task.fields, "text": task.text, "labels": str(list(labels))}
+    if object_field:
+        fields[object_field] = task.text
+    if not parameters.use_internal_prompt_template or prompt == parameters.default_prompt:
+        prompt = render(prompt, fields)
+    if task.dialogue:
+        return (*task.dialogue, Message("user", prompt))
+    if parameters.use_internal_prompt_template:
+        prompt = render(parameters.prompt_template, {**fields, "prompt": prompt})
+    return (Message("user", prompt),)
+
+
+def render(template: str, fields: Mapping[str, Any]) -> str:
+    """The template with every `{name}` replaced by that field, in one pass: braces in a field are data.
+
+    A placeholder is the exact name of a field in braces, or one word in braces. Other braces, such as
+    JSON's, stay as they are; `{{` and `}}` give single braces. Attributes and indexes are never looked up.
+
+    Raises:
+        PromptError: lists all words in braces that name no field, and the fields that exist.
+    """
+    missing: dict[str, None] = {}
+    open_braces: list[str] = []
+    parts: list[str] = []
+    position = 0
+    while match := _TOKEN.search(template, position):
+        parts.append(template[position : match.start()])
+        token, name = match.group(), match.group(1)
+        position = match.end()
+        if name in fields:
+            parts.append(_as_text(fields[name]))
+        elif name is not None:
+            if _WORD.fullmatch(name):
+                missing[name] = None
+            parts.append(token)
+        elif token.startswith("{"):
+            open_braces.append(token)
+            parts.append("{")
+        else:
+            opened_by = open_braces.pop() if open_braces else "{{"
+            position = match.start() + 1 if opened_by == "{" else position
+            parts.append("}")
+    parts.append(template[position:])
+    if missing:
+        raise PromptError(
+            f"The prompt names {_listed(missing)}, which the task does not have; it has {_listed(fields)}"
+        )
+    return "".join(parts)
+
+
+def _as_text(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    return "" if value is None else json.dumps(value, ensure_ascii=False)
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(f"{{{name}}}" for name in names)

@@ -1,0 +1,227 @@
+"""One endpoint's chat completions: what real endpoints do differently is handled here, once.
+
+Parameters that a model refuses are left out and that is remembered; where `n` is not honoured, replies are
+asked for one by one, side by side; this is also the only place that retries.
+"""
+
+import logging
+import random
+import re
+import threading
+import time
+from collections.abc import Collection
+from concurrent.futures import Executor, wait
+from typing import Any, Protocol
+
+import httpx2
+from openai import OpenAI
+from openai.types.chat import ChatCompletion
+
+from llm_backend.errors import (
+    BackendError,
+    CompletionTimeoutError,
+    ConnectionFailedError,
+    ContentFilteredError,
+    ProviderDownError,
+    RateLimitedError,
+    UnusableReplyError,
+)
+from llm_backend.providers import http
+from llm_backend.providers.faults import refused_parameter, to_backend_error
+from llm_backend.values import Completion, CompletionRequest, Endpoint
+
+_log = logging.getLogger(__name__)
+_FIRST_WAIT_SECONDS = 0.5
+_LONGEST_WAIT_SECONDS = 8.0
+_CONNECT_SECONDS = 10.0
+_THOUGHTS = re.compile(r"^\s*<think>.*?</think>\s*", re.DOTALL)
+
+
+class ProviderModule(Protocol):
+    """What each provider's module has: a title for people, and what is particular about it."""
+
+    TITLE: str
+    NOT_HONOURED: frozenset[str]
+    USES_PROXY: bool
+
+    def make_client(self, endpoint: Endpoint, http_client: httpx2.Client) -> OpenAI:
+        """The openai client for the endpoint, with its own retries off."""
+        ...
+
+
+class ChatClient:
+    """Asks one endpoint. Its connections and what it has learnt of the models last as long as it does."""
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        provider: ProviderModule,
+        *,
+        pool: Executor,
+        max_retries: int,
+        allowed_hosts: Collection[str],
+    ) -> None:
+        self._endpoint = endpoint
+        self._provider = provider
+        self._pool = pool
+        self._max_retries = max_retries
+        self._allowed_hosts = allowed_hosts
+        self._lock = threading.Lock()
+        self._client: OpenAI | None = None
+        self._refused: dict[str, frozenset[str]] = {}
+
+    def complete(self, request: CompletionRequest, timeout: float) -> Completion:
+        """See `Providers.complete`."""
+        deadline = time.monotonic() + timeout
+        if request.num_replies == 1 or "n" in self._not_honoured(request.model):
+            return self._ask_side_by_side(request, [1] * request.num_replies, deadline)
+        completion = self._ask_side_by_side(request, [request.num_replies], deadline)
+        missing = request.num_replies - len(completion.replies)
+        if missing > 0 and "n" in self._not_honoured(request.model):
+            rest = self._ask_side_by_side(request, [1] * missing, deadline)
+            completion = _joined([completion, rest])
+        return completion
+
+    def close(self) -> None:
+        """Closes the connections."""
+        with self._lock:
+            if self._client is not None:
+                self._client.close()
+                self._client = None
+
+    def _ask_side_by_side(self, request: CompletionRequest, counts: list[int], deadline: float) -> Completion:
+        """All the calls at once. What fails counts only when nothing succeeds."""
+        calls = [self._pool.submit(self._ask, request, count, deadline) for count in counts]
+        done, late = wait(calls, timeout=max(0.0, deadline - time.monotonic()))
+        for call in late:
+            call.cancel()
+        succeeded = [call.result() for call in calls if call in done and not call.exception()]
+        failures = [call.exception() for call in calls if call in done and call.exception()]
+        failure = failures[0] if failures else self._timeout_error() if late else None
+        if failure and not succeeded:
+            raise failure
+        if failure:
+            _log.warning("%d of %d replies failed: %s", len(counts) - len(succeeded), len(counts), failure)
+        return _joined(succeeded)
+
+    def _ask(self, request: CompletionRequest, count: int, deadline: float) -> Completion:
+        """One call, with its retries."""
+        http.deadline.set(deadline)
+        failures = 0
+        while True:
+            arguments = self._arguments(request, count)
+            try:
+                return self._call(arguments, deadline)
+            except Exception as error:
+                refused = refused_parameter(error, {"temperature", "n"} & arguments.keys())
+                if refused:
+                    self._remember_refused(request.model, refused)
+                    count = 1 if refused == "n" else count
+                    continue
+                failure = to_backend_error(error, self._endpoint, self._provider.TITLE, request.model)
+            failures += 1
+            pause = self._pause(failure, failures)
+            if pause is None or time.monotonic() + pause >= deadline:
+                raise failure
+            _log.info("%s Trying again in %.1f s.", failure.reason, pause)
+            time.sleep(pause)
+
+    def _call(self, arguments: dict[str, Any], deadline: float) -> Completion:
+        remaining = deadline - time.monotonic()
+        if remaining <= 0:
+            raise self._timeout_error()
+        answer = self._connected().chat.completions.create(
+            **arguments,
+            timeout=httpx2.Timeout(remaining, connect=min(remaining, _CONNECT_SECONDS)),
+        )
+        completion = self._completion(answer)
+        if len(answer.choices) < arguments.get("n", 1):
+            self._remember_refused(arguments["model"], "n")
+        return completion
+
+    def _arguments(self, request: CompletionRequest, count: int) -> dict[str, Any]:
+        arguments: dict[str, Any] = {
+            "model": request.model,
+            "messages": [{"role": m.role, "content": m.content} for m in request.messages],
+            "temperature": request.temperature,
+        }
+        if count > 1:
+            arguments["n"] = count
+        refused = self._not_honoured(request.model)
+        return {name: value for name, value in arguments.items() if name not in refused}
+
+    def _completion(self, answer: Any) -> Completion:
+        """The answer's replies.
+
+        Raises:
+            UnusableReplyError: there is no text in it.
+            ContentFilteredError: the provider withheld it.
+        """
+        choices = answer.choices if isinstance(answer, ChatCompletion) else None
+        if not choices:
+            raise UnusableReplyError(
+                f"{self._provider.TITLE} answered with something that is not a chat completion"
+            )
+        texts = [_THOUGHTS.sub("", (choice.message and choice.message.content) or "") for choice in choices]
+        replies = tuple(text for text in texts if text.strip())
+        if not replies:
+            first = choices[0]
+            if first.finish_reason == "content_filter" or (first.message and first.message.refusal):
+                raise ContentFilteredError(
+                    f"The content filter of {self._provider.TITLE} withheld the reply: reword the prompt"
+                )
+            raise UnusableReplyError(
+                f"{self._provider.TITLE} gave an empty reply: try again or reword the prompt"
+            )
+        usage = answer.usage
+        return Completion(
+            replies,
+            prompt_tokens=(usage.prompt_tokens or 0) if usage else 0,
+            completion_tokens=(usage.completion_tokens or 0) if usage else 0,
+        )
+
+    def _pause(self, failure: BackendError, failures: int) -> float | None:
+        """Seconds to wait before the next try, or None when another try would not help."""
+        backoff = min(_LONGEST_WAIT_SECONDS, _FIRST_WAIT_SECONDS * 2.0 ** (failures - 1))
+        backoff *= random.uniform(0.75, 1.0)
+        if isinstance(failure, RateLimitedError):
+            return max(backoff, failure.retry_after or 0.0)
+        if isinstance(failure, (ConnectionFailedError, ProviderDownError)):
+            return backoff if failures <= self._max_retries else None
+        return None
+
+    def _connected(self) -> OpenAI:
+        with self._lock:
+            if self._client is None:
+                self._client = self._provider.make_client(
+                    self._endpoint,
+                    http.make_http_client(
+                        uses_proxy=self._provider.USES_PROXY,
+                        checks_addresses=self._endpoint.from_project,
+                        allowed_hosts=self._allowed_hosts,
+                    ),
+                )
+            return self._client
+
+    def _not_honoured(self, model: str) -> frozenset[str]:
+        return self._refused.get(model, self._provider.NOT_HONOURED)
+
+    def _remember_refused(self, model: str, parameter: str) -> None:
+        _log.info(
+            "%s does not take %s for %s; it is left out from now on.", self._provider.TITLE, parameter, model
+        )
+        with self._lock:
+            self._refused[model] = self._not_honoured(model) | {parameter}
+
+    def _timeout_error(self) -> CompletionTimeoutError:
+        return CompletionTimeoutError(
+            f"{self._provider.TITLE} did not answer in time: try again, or raise LLM_TIMEOUT"
+        )
+
+
+def _joined(completions: list[Completion]) -> Completion:
+    return Completion(
+        replies=tuple(reply for completion in completions for reply in completion.replies),
+        prompt_tokens=sum(completion.prompt_tokens for completion in completions),
+        completion_tokens=sum(completion.completion_tokens for completion in completions),
+    )

@@ -1,0 +1,129 @@
+"""What the openai client raises → this project's errors, with a sentence that says what to do."""
+
+import re
+import time
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import httpx2
+import openai
+
+from llm_backend.errors import (
+    AuthenticationFailedError,
+    BackendError,
+    CompletionError,
+    CompletionRefusedError,
+    CompletionTimeoutError,
+    ConnectionFailedError,
+    ContentFilteredError,
+    ModelNotFoundError,
+    ProviderDownError,
+    QuotaExhaustedError,
+    RateLimitedError,
+    UnusableReplyError,
+)
+from llm_backend.providers.http import AnswerTooLargeError
+from llm_backend.values import Endpoint
+
+_FILTER_CODES = {"content_filter", "content_policy_violation", "ResponsibleAIPolicyViolation"}
+_QUOTA_CODES = {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"}
+_MAX_QUOTED = 120
+
+
+def refused_parameter(error: Exception, sent: set[str]) -> str | None:
+    """The one of the sent parameters that a 400 or 422 answer is about, if it is about one."""
+    if not isinstance(error, openai.APIStatusError) or error.status_code not in (400, 422):
+        return None
+    named = _detail(error).get("param")
+    if isinstance(named, str) and named.rpartition(".")[2] in sent:
+        return named.rpartition(".")[2]
+    message = _message(error)
+    for name in sent:
+        if re.search(rf"""(['"`]){name}\1""", message):
+            return name
+    if "temperature" in sent and re.search(r"\btemperature\b", message, re.IGNORECASE):
+        return "temperature"
+    if "n" in sent and re.search(r"\bn\s*(>|=|must|is not|should)", message):
+        return "n"
+    return None
+
+
+def to_backend_error(error: Exception, endpoint: Endpoint, title: str, model: str) -> BackendError:
+    """The error of our own for whatever a call of the openai client raised."""
+    if isinstance(error, BackendError):
+        return error
+    if isinstance(error, openai.APIStatusError):
+        return _from_status(error, endpoint, title, model)
+    if isinstance(error, (openai.APITimeoutError, httpx2.TimeoutException)):
+        return CompletionTimeoutError(f"{title} did not answer in time: try again, or raise LLM_TIMEOUT")
+    if isinstance(error, (openai.APIConnectionError, httpx2.TransportError)):
+        return _from_connection(error, endpoint, title)
+    return UnusableReplyError(f"{title} answered with something that is not a chat completion")
+
+
+def _from_connection(error: Exception, endpoint: Endpoint, title: str) -> BackendError:
+    cause = error.__cause__ or error
+    if isinstance(cause, BackendError):
+        return cause
+    if isinstance(cause, AnswerTooLargeError):
+        return UnusableReplyError(f"{title} answered with far more than a completion: check the address")
+    where = f" at {endpoint.base_url}" if endpoint.base_url else ""
+    return ConnectionFailedError(f"{title} cannot be reached{where}: check the address and the network")
+
+
+def _from_status(error: openai.APIStatusError, endpoint: Endpoint, title: str, model: str) -> CompletionError:
+    status = error.status_code
+    code = str(_detail(error).get("code") or _detail(error).get("type") or "")
+    key = "api_key in the extra params" if endpoint.from_project else "OPENAI_API_KEY"
+    quoted = _quoted(error, endpoint)
+    if status == 401:
+        return AuthenticationFailedError(f"{title} refused the API key (401): check {key}")
+    if status == 402 or code in _QUOTA_CODES:
+        return QuotaExhaustedError(f"{title} has no quota left for this key ({status}): check its billing")
+    if status == 403:
+        return AuthenticationFailedError(f"{title} does not let this key do that (403): check {key}{quoted}")
+    if status == 404:
+        return ModelNotFoundError(
+            f"{title} does not know the model {model} (404): check its name and the address"
+        )
+    if status == 429:
+        return RateLimitedError(f"{title} asks to slow down (429): try again later", _retry_after(error))
+    if code in _FILTER_CODES or "content_filter" in _message(error):
+        return ContentFilteredError(f"The content filter of {title} refused the prompt ({status}): reword it")
+    if status >= 500:
+        return ProviderDownError(f"{title} failed on its side ({status}): try again later")
+    if 300 <= status < 400:
+        return CompletionRefusedError(f"{title} redirects elsewhere ({status}): check the address")
+    return CompletionRefusedError(f"{title} refused the request ({status}){quoted}")
+
+
+def _detail(error: openai.APIStatusError) -> dict[str, Any]:
+    """The `error` object of the body; the openai client unwraps it where it is an object."""
+    return error.body if isinstance(error.body, dict) else {}
+
+
+def _message(error: openai.APIStatusError) -> str:
+    message = _detail(error).get("message")
+    return message if isinstance(message, str) else str(error.message)
+
+
+def _quoted(error: openai.APIStatusError, endpoint: Endpoint) -> str:
+    """What the provider says itself, short and without the key."""
+    message = " ".join(_message(error).split())
+    if endpoint.api_key:
+        message = message.replace(endpoint.api_key, "***")
+    return f": {message[:_MAX_QUOTED]}" if message else ""
+
+
+def _retry_after(error: openai.APIStatusError) -> float | None:
+    """Seconds to wait, as the headers say it: milliseconds, seconds, or a date."""
+    headers = error.response.headers
+    try:
+        if "retry-after-ms" in headers:
+            return max(0.0, float(headers["retry-after-ms"]) / 1000)
+        value = headers.get("retry-after", "")
+        if re.fullmatch(r"\d+(\.\d+)?", value):
+            return float(value)
+        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time()) if value else None
+    except (ValueError, TypeError, OverflowError):
+        return None

@@ -1,0 +1,34 @@
+"""Values → regions → prediction, in the shapes of Label Studio's protocol. Plain functions, no I/O."""
+
+import uuid
+
+from llm_backend.labeling_config import LabelingConfig
+from llm_backend.values import ControlValues, Json
+
+
+def build_prediction(config: LabelingConfig, prompt: str, values: ControlValues, model_version: str) -> Json:
+    """A prediction: a region for the prompt that was used, and one for each control that has a value."""
+    regions = [_region(config, config.prompt, "textarea", {"text": [prompt]})]
+    if config.response and values.texts:
+        regions.append(_region(config, config.response, "textarea", {"text": list(values.texts)}))
+    regions += [
+        _region(config, name, "choices", {"choices": list(labels)})
+        for name, labels in values.choices.items()
+        if labels
+    ]
+    return {"result": regions, "model_version": model_version}
+
+
+def empty_prediction(model_version: str) -> Json:
+    """A prediction that fills nothing: the interactive answer when there is no prompt."""
+    return {"result": [], "model_version": model_version}
+
+
+def _region(config: LabelingConfig, control: str, kind: str, value: Json) -> Json:
+    return {
+        "id": uuid.uuid4().hex[:10],
+        "from_name": control,
+        "to_name": config.object_name,
+        "type": kind,
+        "value": value,
+    }

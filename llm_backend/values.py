@@ -1,0 +1,93 @@
+"""Frozen values that pass between the steps of a prediction. No behaviour, no I/O."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Provider = Literal["openai", "azure", "ollama", "embedded"]
+Role = Literal["system", "developer", "user", "assistant"]
+
+# JSON objects of Label Studio's protocol: a task, a prediction, a region.
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One chat message, as the Chat Completions API has it."""
+
+    role: Role
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class TaskInput:
+    """What the LLM reads of one task.
+
+    `text` is always there; `dialogue` only for a chat that is to be sent as real chat messages.
+    `fields` is the task's data as it came.
+    """
+
+    text: str
+    fields: Mapping[str, Any]
+    dialogue: tuple[Message, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where and how completions are asked for. Two equal endpoints share one client.
+
+    `from_project` says that a project's extra params chose the address, so that it must be checked
+    before every connection.
+    """
+
+    provider: Provider
+    base_url: str = ""
+    api_key: str = field(default="", repr=False)
+    deployment_name: str = ""
+    api_version: str = ""
+    model_path: str = ""
+    from_project: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Parameters:
+    """What a project's completions are made with: the environment, overridden by its extra params."""
+
+    endpoint: Endpoint
+    model: str
+    temperature: float
+    num_responses: int
+    default_prompt: str | None
+    prompt_template: str
+    use_internal_prompt_template: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CompletionRequest:
+    """What a provider is asked for: `num_replies` replies to the messages."""
+
+    model: str
+    messages: tuple[Message, ...]
+    temperature: float
+    num_replies: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """The replies, at least one, and what they cost in tokens."""
+
+    replies: tuple[str, ...]
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ControlValues:
+    """What the controls of one task are to be filled with.
+
+    `texts` goes into the response TextArea, in order; `choices` maps the name of a Choices tag to
+    labels of its labeling config, as Label Studio stores them.
+    """
+
+    texts: tuple[str, ...]
+    choices: Mapping[str, tuple[str, ...]]
