@@ -1,42 +1,22 @@
 """The model: how a request of Label Studio becomes a prediction. Read `InteractiveLLM.predict` first."""
 
 import functools
-import hashlib
-import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from label_studio_sdk.label_interface.interface import LabelInterface
 
 from llm_backend.errors import LabelingConfigError
-from llm_backend.inputs import object_field, read_input
 from llm_backend.labeling_config import LabelingConfig, parse_labeling_config
 from llm_backend.ml_base import LabelStudioMLBase
-from llm_backend.parameters import (
-    check_address,
-    parse_extra_params,
-    require_settings,
-    resolve_parameters,
-)
-from llm_backend.prompts import build_messages
-from llm_backend.regions import build_prediction, empty_prediction
-from llm_backend.replies import values_from_replies
+from llm_backend.parameters import check_address, parse_extra_params, require_settings
+from llm_backend.plan import Plan, make_plan
+from llm_backend.regions import empty_prediction
 from llm_backend.services import Services, services_of_this_process
 from llm_backend.storage import Project
-from llm_backend.values import CompletionRequest, Json, Parameters
+from llm_backend.values import Json
 
 _SUBMITTED = ("ANNOTATION_CREATED", "ANNOTATIONS_CREATED", "ANNOTATION_UPDATED")
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """All that shapes the answers of one request, the same for each of its tasks."""
-
-    config: LabelingConfig
-    parameters: Parameters
-    prompt: str
-    model_version: str
 
 
 class InteractiveLLM(LabelStudioMLBase):
@@ -50,7 +30,6 @@ class InteractiveLLM(LabelStudioMLBase):
         services: Services | None = None,
     ) -> None:
         self._services = services or services_of_this_process()
-        self._settings = self._services.settings
         super().__init__(project_id, label_config)
 
     def predict(
@@ -61,17 +40,15 @@ class InteractiveLLM(LabelStudioMLBase):
         Raises:
             BackendError: the request as a whole cannot be answered; the reason says what to do.
         """
-        config, parameters = self.config, self.parameters
-        prompt = _typed_prompt(config, context) or self._project.prompt or parameters.default_prompt
-        if not prompt:
-            return [empty_prediction(self.model_version)] if context else [[] for _ in tasks]
-        require_settings(parameters)
-        plan = Plan(config, parameters, prompt, self._version(prompt))
+        plan = self._plan(_typed_prompt(self.config, context) or self._project.prompt)
+        if plan.prompt is None:
+            return [empty_prediction(plan.model_version)] if context else [[] for _ in tasks]
+        require_settings(plan.parameters)
         if not context:
             return self._services.batches.run(tasks, functools.partial(self._predict_one, plan))
         predictions: list[Json | list[Json]] = [self._predict_one(plan, task) for task in tasks]
-        if self._settings.remember_prompt == "used":
-            self._services.storage.remember_prompt(self.project_id, prompt)
+        if self._services.settings.remember_prompt == "used":
+            self._services.storage.remember_prompt(self.project_id, plan.prompt)
         return predictions
 
     def fit(self, event: str, data: Json, **kwargs: Any) -> Json:
@@ -92,15 +69,13 @@ class InteractiveLLM(LabelStudioMLBase):
         Raises:
             BackendError: the labeling config or the extra params cannot work, or a setting is missing.
         """
-        extra = parse_extra_params(extra_params)
-        config, parameters = self.config, resolve_parameters(self._settings, extra)
+        extra = parse_extra_params(extra_params).as_json()
+        parameters = make_plan(self._services.settings, self._config_text, extra, None).parameters
         require_settings(parameters)
-        check_address(parameters, self._settings)
-        self._extra_params = extra.as_json()
+        check_address(parameters, self._services.settings)
+        self._extra_params = extra
         if self.project_id:
-            self._services.storage.remember_setup(
-                self.project_id, config.interface.config, self._extra_params
-            )
+            self._services.storage.remember_setup(self.project_id, self._config_text, extra)
             self.__dict__.pop("_project", None)
 
     @property
@@ -123,64 +98,30 @@ class InteractiveLLM(LabelStudioMLBase):
     @property
     def model_version(self) -> str:
         """The version that predictions have which use the project's present prompt."""
-        return self._version(self._project.prompt or self.parameters.default_prompt)
-
-    @functools.cached_property
-    def config(self) -> LabelingConfig:
-        """What the labeling config asks for."""
-        if not self.label_config:
-            raise LabelingConfigError("There is no labeling config: connect the model in Label Studio again")
-        return parse_labeling_config(self.label_config, self._settings.prompt_prefix)
+        return self._plan(self._project.prompt).model_version
 
     @property
-    def parameters(self) -> Parameters:
-        """What completions are made with: the environment, overridden by the extra params."""
-        return resolve_parameters(self._settings, parse_extra_params(self.extra_params))
+    def config(self) -> LabelingConfig:
+        """What the labeling config asks for."""
+        return parse_labeling_config(self._config_text, self._services.settings.prompt_prefix)
 
     @functools.cached_property
     def _project(self) -> Project:
         return self._services.storage.project(self.project_id) if self.project_id else Project()
 
-    def _predict_one(self, plan: Plan, task: Json) -> Json:
-        """Reads the task, asks the LLM, and turns its replies into a prediction."""
-        config, parameters = plan.config, plan.parameters
-        read = read_input(config, task["data"], dialogue_format=self._settings.dialogue_format)
-        messages = build_messages(
-            parameters, plan.prompt, read, labels=config.labels, object_field=object_field(config)
-        )
-        completion = self._services.providers.complete(
-            parameters.endpoint,
-            CompletionRequest(parameters.model, messages, parameters.temperature, parameters.num_responses),
-        )
-        values = values_from_replies(config, completion.replies)
-        return build_prediction(config, plan.prompt, values, plan.model_version)
+    @property
+    def _config_text(self) -> str:
+        if not self.label_config:
+            raise LabelingConfigError("There is no labeling config: connect the model in Label Studio again")
+        return self.label_config
 
-    def _version(self, prompt: str | None) -> str:
-        """The model's name and a hash of whatever shapes the answer; no secret goes in."""
-        config, parameters = self.config, self.parameters
-        endpoint = parameters.endpoint
-        template = parameters.prompt_template if parameters.use_internal_prompt_template else None
-        shapes = [
-            endpoint.provider,
-            endpoint.base_url,
-            endpoint.deployment_name,
-            endpoint.api_version,
-            endpoint.model_path,
-            parameters.model,
-            parameters.temperature,
-            parameters.num_responses,
-            prompt,
-            prompt == parameters.default_prompt,
-            template,
-            self._settings.dialogue_format,
-            config.object_tag,
-            config.object_value,
-            config.response,
-            [[choices.name, choices.multiple, [label.value for label in choices.labels]]
-             for choices in config.choices],
-        ]  # fmt: skip
-        digest = hashlib.sha256(json.dumps(shapes).encode()).hexdigest()
-        return f"{parameters.model}-{digest[:8]}"
+    def _plan(self, prompt: str | None) -> Plan:
+        return make_plan(self._services.settings, self._config_text, self.extra_params, prompt)
+
+    def _predict_one(self, plan: Plan, task: Json) -> Json:
+        request = plan.completion_request(task["data"])
+        completion = self._services.providers.complete(plan.parameters.endpoint, request)
+        return plan.prediction(completion)
 
 
 def _typed_prompt(config: LabelingConfig, context: Json | None) -> str | None:
@@ -188,7 +129,7 @@ def _typed_prompt(config: LabelingConfig, context: Json | None) -> str | None:
     regions = context.get("result") if context else None
     typed = [
         text
-        for region in regions or ()
+        for region in (regions if isinstance(regions, list) else ())
         if isinstance(region, dict) and region.get("from_name") == config.prompt
         for text in _texts(region.get("value"))
     ]

@@ -177,7 +177,7 @@ def _refuse_constant(name: str) -> Any:
 def _without_surrogates(value: Any) -> Any:
     """The value with U+FFFD for every half of a surrogate pair, which no UTF-8 text can hold."""
     if isinstance(value, str):
-        return value.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     if isinstance(value, list):
         return [_without_surrogates(item) for item in value]
     if isinstance(value, dict):

@@ -35,7 +35,7 @@ class Backend:
     """A real app and what a Label Studio would send to it."""
 
     def __init__(self, client: FlaskClient, services: Services) -> None:
-        self.client = client
+        self.client: Any = client
         self.services = services
 
     def setup(self, config: str = CLASSIFICATION, project: str = PROJECT, extra_params: Any = None) -> Any:

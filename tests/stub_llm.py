@@ -1,6 +1,7 @@
 """An OpenAI-compatible server on loopback that says what a test tells it and remembers what it was asked."""
 
 import json
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -98,7 +99,8 @@ def running_stub() -> Iterator[StubLLM]:
             answer = stub.take(Call(self.path, {k.lower(): v for k, v in self.headers.items()}, body))
             time.sleep(answer.delay)
             if answer.reset:
-                self.connection.close()
+                self.connection.shutdown(socket.SHUT_RDWR)
+                self.close_connection = True
                 return
             payload = json.dumps(answer.body).encode() if answer.raw is None else answer.raw
             self.send_response(answer.status)

@@ -3,6 +3,7 @@
 It is started at the first question, in the worker: started before a fork, the workers crash at exit.
 """
 
+import os
 import secrets
 import threading
 from typing import Any
@@ -19,7 +20,10 @@ USES_PROXY = False
 
 _SLOTS = 2  # completions side by side; they share the context
 _CONTEXT_TOKENS = 8192
-_MAX_REPLY_TOKENS = 512  # a small model may otherwise ramble on until its context is full
+# llama.cpp's threads wait for one another at every layer: where anything else wants the cores, as many
+# threads as cores are ten times slower than half of them.
+_THREADS = max(1, (os.cpu_count() or 2) // 2)
+_MAX_REPLY_TOKENS = 256  # a small model may otherwise ramble on until its context is full
 
 _lock = threading.Lock()
 _servers: dict[str, tuple[Any, str]] = {}
@@ -61,7 +65,10 @@ def _start(model_path: str) -> tuple[Any, str]:
         params.n_parallel = _SLOTS
         params.n_predict = _MAX_REPLY_TOKENS
         params.warmup = False
-        params.verbosity = 1
+        params.verbosity = 0
+        for threads in (params.cpuparams, params.cpuparams_batch):
+            threads.n_threads = _THREADS
+            threads.poll = 0
         return xllamacpp.Server(params), api_key
     except Exception as error:  # the binding raises bare exceptions of several kinds
         raise ConnectionFailedError(f"The embedded model cannot be loaded: {error}") from error

@@ -1,0 +1,100 @@
+"""Processes that a benchmark needs: a stub LLM at a fixed latency, and the backend under gunicorn."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running server: its address, and the process ids of its master and its worker."""
+
+    url: str
+    pid: int
+    seconds_to_start: float = 0.0
+
+    @property
+    def worker_pid(self) -> int:
+        """The first child of the master."""
+        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
+        return int(children[0])
+
+    def worker_megabytes(self) -> float:
+        """Resident memory of the worker, as the kernel counts it."""
+        for line in Path(f"/proc/{self.worker_pid}/status").read_text().splitlines():
+            if line.startswith("VmRSS"):
+                return int(line.split()[1]) / 1024
+        raise RuntimeError("no VmRSS")
+
+    def post(self, path: str, body: dict[str, Any]) -> Any:
+        """The JSON answer to the JSON body."""
+        request = urllib.request.Request(
+            self.url + path, json.dumps(body).encode(), {"Content-Type": "application/json"}
+        )
+        with urllib.request.urlopen(request, timeout=600) as answer:
+            return json.load(answer)
+
+
+@contextmanager
+def stub_llm(latency: float = 0.0) -> Iterator[str]:
+    """An OpenAI-compatible server in a process of its own that needs `latency` seconds for an answer."""
+    command = [sys.executable, "-m", "benchmarks.stub", str(latency)]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        yield process.stdout.readline().strip()
+    finally:
+        process.terminate()
+        process.wait()
+
+
+@contextmanager
+def backend(stub_url: str, **variables: str) -> Iterator[Server]:
+    """The backend with one worker under gunicorn, asking the stub."""
+    with socket.create_server(("127.0.0.1", 0)) as free, TemporaryDirectory() as model_dir:
+        port = free.getsockname()[1]
+        free.close()
+        environment = {
+            "PATH": os.environ["PATH"],
+            "PORT": str(port),
+            "MODEL_DIR": model_dir,
+            "OPENAI_PROVIDER": "openai",
+            "OPENAI_API_KEY": "sk-benchmark",
+            "OPENAI_BASE_URL": stub_url,
+            "LOG_LEVEL": "WARNING",
+            **variables,
+        }
+        started = time.monotonic()
+        process = subprocess.Popen([sys.executable, "-m", "gunicorn", "_wsgi:app"], cwd=ROOT, env=environment)
+        try:
+            url = f"http://127.0.0.1:{port}"
+            _wait_for(url + "/health", process)
+            yield Server(url, process.pid, time.monotonic() - started)
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def _wait_for(url: str, process: "subprocess.Popen[bytes]") -> None:
+    for _ in range(600):
+        if process.poll() is not None:
+            raise RuntimeError(f"the server ended with {process.returncode}")
+        try:
+            urllib.request.urlopen(url, timeout=1).close()
+        except OSError:
+            time.sleep(0.02)
+        else:
+            return
+    raise RuntimeError(f"{url} does not answer")

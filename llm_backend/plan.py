@@ -1,0 +1,101 @@
+"""All that shapes the answers of a request, fixed at its start, and the steps that it takes for one task.
+
+A plan is made from what is stored of a project, so that a batch goes on with the prompt and the parameters it
+began with, in any process.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from llm_backend.inputs import object_field, read_input
+from llm_backend.labeling_config import LabelingConfig, parse_labeling_config
+from llm_backend.parameters import parse_extra_params, resolve_parameters
+from llm_backend.prompts import build_messages
+from llm_backend.regions import build_prediction
+from llm_backend.replies import values_from_replies
+from llm_backend.settings import Settings
+from llm_backend.values import Completion, CompletionRequest, Json, Parameters
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The same for each task of a request. Without a prompt it has a version, but cannot be followed."""
+
+    config: LabelingConfig
+    parameters: Parameters
+    prompt: str | None
+    dialogue_format: str
+
+    @property
+    def model_version(self) -> str:
+        """The model's name and a hash of whatever shapes the answer; no secret goes in."""
+        return f"{self.parameters.model}-{self.fingerprint[:8]}"
+
+    @property
+    def fingerprint(self) -> str:
+        """Hex digest of whatever shapes the answer."""
+        config, parameters = self.config, self.parameters
+        endpoint = parameters.endpoint
+        template = parameters.prompt_template if parameters.use_internal_prompt_template else None
+        shapes = [
+            endpoint.provider,
+            endpoint.base_url,
+            endpoint.deployment_name,
+            endpoint.api_version,
+            endpoint.model_path,
+            parameters.model,
+            parameters.temperature,
+            parameters.num_responses,
+            self.prompt,
+            self.prompt == parameters.default_prompt,
+            template,
+            self.dialogue_format,
+            config.object_tag,
+            config.object_value,
+            config.response,
+            *(
+                [choices.name, choices.multiple, [label.value for label in choices.labels]]
+                for choices in config.choices
+            ),
+        ]
+        return hashlib.sha256(json.dumps(shapes).encode()).hexdigest()
+
+    def completion_request(self, data: Json) -> CompletionRequest:
+        """What to ask for a task with this data.
+
+        Raises:
+            InputError: the task lacks what the labeling config reads.
+            PromptError: a template names fields that the task does not have.
+        """
+        config, parameters = self.config, self.parameters
+        messages = build_messages(
+            parameters,
+            self.prompt or "",
+            read_input(config, data, dialogue_format=self.dialogue_format),
+            labels=config.labels,
+            object_field=object_field(config),
+        )
+        return CompletionRequest(parameters.model, messages, parameters.temperature, parameters.num_responses)
+
+    def prediction(self, completion: Completion) -> Json:
+        """The prediction that the replies give."""
+        values = values_from_replies(self.config, completion.replies)
+        return build_prediction(self.config, self.prompt or "", values, self.model_version)
+
+
+def make_plan(settings: Settings, label_config: str, extra_params: Any, prompt: str | None) -> Plan:
+    """The plan for a project. Without a `prompt` the default prompt is taken.
+
+    Raises:
+        LabelingConfigError: the labeling config cannot work.
+        ExtraParamsError: the extra params cannot be.
+    """
+    parameters = resolve_parameters(settings, parse_extra_params(extra_params))
+    return Plan(
+        config=parse_labeling_config(label_config, settings.prompt_prefix),
+        parameters=parameters,
+        prompt=prompt or parameters.default_prompt,
+        dialogue_format=settings.dialogue_format,
+    )

@@ -1,0 +1,334 @@
+"""Providers, against a real HTTP server on loopback."""
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from llm_backend import errors
+from llm_backend.metrics import Metrics
+from llm_backend.providers import Providers
+from llm_backend.values import Completion, CompletionRequest, Endpoint, Message
+from tests.stub_llm import Answer, Call, StubLLM, completion, failure
+
+REQUEST = CompletionRequest("gpt-x", (Message("user", "hi"),), temperature=0.5)
+Ask = Callable[..., Completion]
+
+
+@pytest.fixture
+def ask(stub: StubLLM) -> Iterator[Ask]:
+    """Asks the stub; keyword arguments change the request, the endpoint or the limits."""
+    opened: list[Providers] = []
+
+    def ask(
+        num_replies: int = 1,
+        *,
+        endpoint: Endpoint | None = None,
+        providers: Providers | None = None,
+        timeout: float = 5,
+        max_retries: int = 2,
+        allowed_hosts: tuple[str, ...] = (),
+    ) -> Completion:
+        if providers is None:
+            providers = Providers(
+                Metrics(), timeout=timeout, max_retries=max_retries, allowed_hosts=allowed_hosts
+            )
+            opened.append(providers)
+        request = CompletionRequest("gpt-x", REQUEST.messages, 0.5, num_replies)
+        return providers.complete(endpoint or Endpoint("openai", stub.url, "sk-secret"), request)
+
+    yield ask
+    for providers in opened:
+        providers.close()
+
+
+@pytest.fixture
+def kept(ask: Ask) -> Iterator[Providers]:
+    """Providers that last for the whole test."""
+    providers = Providers(Metrics(), timeout=5, max_retries=2)
+    yield providers
+    providers.close()
+
+
+def test_openai_is_asked_with_model_messages_temperature_and_key(stub: StubLLM, ask: Ask) -> None:
+    """The stub sees just what was asked for, and no `n` for one reply."""
+    assert ask() == Completion(("Sarcastic",), prompt_tokens=11, completion_tokens=5)
+    [call] = stub.calls
+    assert call.path == "/v1/chat/completions"
+    assert call.headers["authorization"] == "Bearer sk-secret"
+    assert call.body == {
+        "model": "gpt-x",
+        "messages": [{"role": "user", "content": "hi"}],
+        "temperature": 0.5,
+    }
+
+
+def test_azure_is_asked_at_its_deployment_with_the_api_version(stub: StubLLM, ask: Ask) -> None:
+    """Azure gets its path, its query and its `api-key` header."""
+    root = stub.url.removesuffix("/v1")
+    ask(endpoint=Endpoint("azure", root, "az-key", deployment_name="mine", api_version="2023-05-15"))
+    [call] = stub.calls
+    assert call.path == "/openai/deployments/mine/chat/completions?api-version=2023-05-15"
+    assert call.headers["api-key"] == "az-key"
+    assert "authorization" not in call.headers
+
+
+def test_the_environment_of_the_openai_package_is_not_used(
+    stub: StubLLM, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither its key nor its address or token goes anywhere."""
+    for name in ("OPENAI_API_KEY", "AZURE_OPENAI_API_KEY", "AZURE_OPENAI_AD_TOKEN"):
+        monkeypatch.setenv(name, "sk-environment")
+    for name in ("OPENAI_BASE_URL", "AZURE_OPENAI_ENDPOINT", "OPENAI_API_VERSION"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    ask()
+    root = stub.url.removesuffix("/v1")
+    ask(endpoint=Endpoint("azure", root, "az-key", deployment_name="mine", api_version="1"))
+    assert all("sk-environment" not in value for call in stub.calls for value in call.headers.values())
+
+
+def test_a_client_and_its_connection_are_reused(stub: StubLLM, kept: Providers, ask: Ask) -> None:
+    """Ten questions one after the other need one connection."""
+    accepted: list[object] = []
+    stub.answer = lambda call: accepted.append(threading.current_thread()) or completion("ok")  # type: ignore[func-returns-value]
+    for _ in range(10):
+        ask(providers=kept)
+    assert len(set(map(id, accepted))) == 1
+
+
+@pytest.mark.parametrize(
+    ("message", "error"),
+    [
+        (
+            "Unsupported value: 'temperature' does not support 0.5 with this model.",
+            {"param": "temperature", "code": "unsupported_value"},
+        ),
+        ("temperature is deprecated for this model", {}),
+    ],
+)
+def test_a_refused_temperature_is_left_out_and_remembered(
+    stub: StubLLM, kept: Providers, ask: Ask, message: str, error: dict[str, Any]
+) -> None:
+    """The model is asked again without it, and the next time at once without it."""
+    stub.answer = lambda call: (
+        failure(400, message, **error) if "temperature" in call.body else completion("ok")
+    )
+    assert ask(providers=kept).replies == ("ok",)
+    assert ask(providers=kept).replies == ("ok",)
+    assert ["temperature" in call.body for call in stub.calls] == [True, False, False]
+
+
+def test_n_is_used_where_it_is_honoured(stub: StubLLM, ask: Ask) -> None:
+    """Three replies cost one call."""
+    stub.says(completion("a", "b", "c"))
+    assert ask(3).replies == ("a", "b", "c")
+    assert [call.body["n"] for call in stub.calls] == [3]
+
+
+@pytest.mark.parametrize("refusal", ["error", "one choice"])
+def test_where_n_is_not_honoured_replies_are_asked_for_side_by_side(
+    stub: StubLLM, kept: Providers, ask: Ask, refusal: str
+) -> None:
+    """Whether `n` is refused or ignored: all replies come, at the same time, and it is remembered."""
+    together = threading.Barrier(3)
+
+    def answer(call: Call) -> Answer:
+        if "n" in call.body and refusal == "error":
+            return failure(400, "Field 'n': Value must be between 1 <= value <= 1, but got 4")
+        alone = sum("n" not in earlier.body for earlier in stub.calls)
+        if "n" not in call.body and alone > (refusal == "error"):
+            together.wait(timeout=5)
+        return completion("ok")
+
+    stub.answer = answer
+    assert ask(4, providers=kept).replies == ("ok",) * 4
+    calls = len(stub.calls)
+    stub.answer = lambda call: completion("again")
+    assert ask(4, providers=kept).replies == ("again",) * 4
+    assert [call.body.get("n") for call in stub.calls[calls:]] == [None] * 4
+
+
+def test_ollama_is_asked_one_by_one_from_the_start(stub: StubLLM, ask: Ask) -> None:
+    """Ollama gives one reply whatever `n` says, so it is never sent."""
+    assert len(ask(3, endpoint=Endpoint("ollama", stub.url, "ollama")).replies) == 3
+    assert [call.body.get("n") for call in stub.calls] == [None] * 3
+
+
+def test_one_failed_reply_of_several_does_not_lose_the_others(stub: StubLLM, ask: Ask) -> None:
+    """What was paid for is kept."""
+    stub.says("first", failure(400, "no"), "third")
+    assert len(ask(3, endpoint=Endpoint("ollama", stub.url, "ollama")).replies) == 2
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind", "says", "calls"),
+    [
+        (failure(401, "Incorrect API key provided: sk-secret"), errors.AuthenticationFailedError,
+         "OpenAI refused the API key (401): check OPENAI_API_KEY", 1),
+        (failure(403, "Country not supported"), errors.AuthenticationFailedError, "Country not supported", 1),
+        (failure(404, "The model does not exist", code="model_not_found"), errors.ModelNotFoundError,
+         "does not know the model gpt-x", 1),
+        (failure(429, "You exceeded your current quota", code="insufficient_quota"),
+         errors.QuotaExhaustedError, "billing", 1),
+        (failure(400, "The response was filtered", code="content_filter"), errors.ContentFilteredError,
+         "content filter", 1),
+        (failure(400, "maximum context length is 8192 tokens"), errors.CompletionRefusedError,
+         "maximum context length is 8192 tokens", 1),
+        (failure(422, "nonsense"), errors.CompletionRefusedError, "(422)", 1),
+        (failure(500, "boom"), errors.ProviderDownError, "failed on its side (500)", 3),
+        (failure(503, "overloaded"), errors.ProviderDownError, "(503)", 3),
+        (Answer(307, {}, {"Location": "http://127.0.0.1:9/"}), errors.CompletionRefusedError, "redirects", 1),
+        (Answer(reset=True), errors.ConnectionFailedError, "cannot be reached", 3),
+        (Answer(raw=b"<p>", headers={"Content-Type": "text/html"}), errors.UnusableReplyError, "not a", 1),
+        (Answer(raw=b'{"half": '), errors.UnusableReplyError, "not a chat", 1),
+        (Answer(body={"error": {"message": "x"}}), errors.UnusableReplyError, "not a chat", 1),
+        (completion(""), errors.UnusableReplyError, "empty reply", 1),
+        (completion(None, finish_reason="content_filter"), errors.ContentFilteredError, "withheld", 1),
+    ],
+)  # fmt: skip
+def test_every_fault_is_an_error_of_our_own_that_says_what_to_do(
+    stub: StubLLM, ask: Ask, answer: Answer, kind: type[errors.CompletionError], says: str, calls: int
+) -> None:
+    """Its class, its sentence, no key in it, and only what may pass is tried again."""
+    stub.says(answer)
+    with pytest.raises(kind) as caught:
+        ask()
+    assert type(caught.value) is kind
+    assert says.lower() in caught.value.reason.lower()
+    assert "sk-secret" not in caught.value.reason
+    assert len(stub.calls) == calls
+
+
+def test_retries_stop_at_the_first_success(stub: StubLLM, ask: Ask) -> None:
+    """A provider that is down for a moment costs no more than it must."""
+    stub.says(failure(500), "ok", "never")
+    assert ask().replies == ("ok",)
+    assert len(stub.calls) == 2
+
+
+@pytest.mark.parametrize("headers", [{"Retry-After": "1"}, {"retry-after-ms": "1000"}])
+def test_a_rate_limit_is_waited_for_as_long_as_it_says(
+    stub: StubLLM, ask: Ask, headers: dict[str, str]
+) -> None:
+    """The second call comes no sooner than the header says, however many retries are allowed."""
+    times: list[float] = []
+
+    def answer(call: Call) -> Answer:
+        times.append(time.monotonic())
+        return failure(429, headers=headers) if len(times) == 1 else completion("ok")
+
+    stub.answer = answer
+    assert ask(max_retries=0).replies == ("ok",)
+    assert times[1] - times[0] >= 1
+
+
+def test_a_rate_limit_longer_than_the_time_left_fails_at_once(stub: StubLLM, ask: Ask) -> None:
+    """Nobody waits for what cannot come; the error carries the seconds."""
+    stub.says(failure(429, headers={"Retry-After": "3600"}))
+    with pytest.raises(errors.RateLimitedError) as caught:
+        ask()
+    assert caught.value.retry_after == 3600
+    assert len(stub.calls) == 1
+
+
+def test_a_timeout_is_not_tried_again(stub: StubLLM, ask: Ask) -> None:
+    """A completion that takes too long would be paid for twice."""
+    stub.says(Answer(delay=1.5, body={}))
+    with pytest.raises(errors.CompletionTimeoutError, match="LLM_TIMEOUT"):
+        ask(timeout=0.3)
+    assert len(stub.calls) == 1
+
+
+def test_a_body_that_trickles_in_forever_ends_at_the_timeout(ask: Ask) -> None:
+    """The time is for the whole answer, not for each of its bytes."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        stop = threading.Event()
+
+        def trickle() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(65536)
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
+                while not stop.wait(0.05):
+                    try:
+                        connection.sendall(b" ")
+                    except OSError:
+                        return
+
+        thread = threading.Thread(target=trickle)
+        thread.start()
+        try:
+            started = time.monotonic()
+            endpoint = Endpoint("openai", f"http://127.0.0.1:{listener.getsockname()[1]}/v1", "k")
+            with pytest.raises(errors.CompletionTimeoutError):
+                ask(endpoint=endpoint, timeout=0.5)
+            assert time.monotonic() - started < 5
+        finally:
+            stop.set()
+            thread.join()
+
+
+def test_an_answer_of_gigabytes_is_cut_off(stub: StubLLM, ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More than any completion needs is an error, not a full memory, and is not asked for again."""
+    monkeypatch.setattr("llm_backend.providers.http.MAX_ANSWER_BYTES", 100_000)
+    stub.says(Answer(raw=b" " * 1_000_000))
+    with pytest.raises(errors.UnusableReplyError, match="far more"):
+        ask()
+    assert len(stub.calls) == 1
+
+
+def test_nobody_listening_is_a_connection_error(ask: Ask) -> None:
+    """The sentence names the address."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
+    with pytest.raises(errors.ConnectionFailedError, match=r"127\.0\.0\.1"):
+        ask(endpoint=Endpoint("openai", url, "k"), max_retries=0)
+
+
+def test_an_address_that_a_project_chose_is_checked_before_connecting(stub: StubLLM, ask: Ask) -> None:
+    """A private address is reached only when ALLOWED_HOSTS names it."""
+    endpoint = Endpoint("openai", stub.url, "k", from_project=True)
+    with pytest.raises(errors.BackendError, match="ALLOWED_HOSTS"):
+        ask(endpoint=endpoint)
+    assert not stub.calls
+    assert ask(endpoint=endpoint, allowed_hosts=("127.0.0.1",)).replies == ("Sarcastic",)
+    assert stub.calls[0].headers["host"] == stub.url.split("/")[2]
+
+
+def test_thoughts_before_the_reply_are_left_out(stub: StubLLM, ask: Ask) -> None:
+    """A reasoning model's thoughts are not its answer."""
+    stub.says("<think>Sarcastic? Not Sarcastic?\n</think>\n\nSarcastic")
+    assert ask().replies == ("Sarcastic",)
+
+
+def test_no_secret_is_in_the_repr_of_an_endpoint() -> None:
+    """An endpoint can be logged."""
+    assert "sk-secret" not in repr(Endpoint("openai", "http://x", "sk-secret"))
+
+
+def test_the_embedded_model_answers(kept: Providers) -> None:
+    """llama.cpp runs in this process, on loopback, and gives as many replies as asked for."""
+    pytest.importorskip("xllamacpp", reason="the embedded model is not installed")
+    from llm_backend.parameters import ExtraParams, resolve_parameters
+    from llm_backend.settings import load_settings
+
+    parameters = resolve_parameters(load_settings({"OPENAI_PROVIDER": "embedded"}, None), ExtraParams())
+    providers = Providers(Metrics(), timeout=50, max_retries=0)
+    try:
+        request = CompletionRequest(parameters.model, (Message("user", "Say yes."),), 0.0, 2)
+        assert len(providers.complete(parameters.endpoint, request).replies) == 2
+    finally:
+        providers.close()
+
+
+def test_an_embedded_model_that_cannot_be_loaded_is_an_error_of_our_own(tmp_path: object, ask: Ask) -> None:
+    """A file that is no model says so."""
+    pytest.importorskip("xllamacpp", reason="the embedded model is not installed")
+    broken = f"{tmp_path}/broken.gguf"
+    with open(broken, "w") as file:
+        file.write("not a model")
+    with pytest.raises(errors.ConnectionFailedError, match="cannot be loaded"):
+        ask(endpoint=Endpoint("embedded", model_path=broken), max_retries=0)

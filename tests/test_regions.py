@@ -1,0 +1,92 @@
+"""Predictions in the shape that Label Studio takes, checked by label-studio-sdk itself."""
+
+from collections.abc import Mapping
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llm_backend.labeling_config import LabelingConfig, parse_labeling_config
+from llm_backend.regions import build_prediction, empty_prediction
+from llm_backend.values import ControlValues, Json
+from tests.conftest import CLASSIFICATION
+
+CONFIG = parse_labeling_config(CLASSIFICATION, "prompt")
+ONLY_CHOICES = parse_labeling_config(
+    '<View><Text name="text" value="$text"/><TextArea name="prompt" toName="text"/>'
+    '<Choices name="sentiment" toName="text"><Choice value="Good" alias="1"/><Choice value="Bad"/></Choices>'
+    "</View>",
+    "prompt",
+)
+
+
+def built(
+    config: LabelingConfig, prompt: str, texts: tuple[str, ...], choices: Mapping[str, tuple[str, ...]]
+) -> Json:
+    """A prediction that label-studio-sdk has found valid."""
+    prediction = build_prediction(config, prompt, ControlValues(texts, choices), "m-1")
+    assert config.interface.validate_prediction(prediction, return_errors=True) == []
+    return prediction
+
+
+def values_by_control(prediction: Json) -> dict[str, Json]:
+    """The value of each region by the control it is for."""
+    return {region["from_name"]: region["value"] for region in prediction["result"]}
+
+
+def test_all_controls_are_filled() -> None:
+    """The prompt that was used, all replies in order, and the labels: one region each."""
+    prediction = built(CONFIG, "Sarcastic?", ("Yes", "No"), {"sentiment": ("Sarcastic",)})
+    assert values_by_control(prediction) == {
+        "prompt": {"text": ["Sarcastic?"]},
+        "response": {"text": ["Yes", "No"]},
+        "sentiment": {"choices": ["Sarcastic"]},
+    }
+    assert prediction["model_version"] == "m-1"
+
+
+def test_regions_have_the_protocol_s_fields() -> None:
+    """Each region names its control, its object and its type, and has an id of its own."""
+    prediction = built(CONFIG, "p", ("r",), {"sentiment": ("Sarcastic", "Not Sarcastic")})
+    regions = prediction["result"]
+    assert [region["type"] for region in regions] == ["textarea", "textarea", "choices"]
+    assert {region["to_name"] for region in regions} == {"text"}
+    assert len({region["id"] for region in regions}) == len(regions)
+    assert all(set(region) == {"id", "from_name", "to_name", "type", "value"} for region in regions)
+
+
+@pytest.mark.parametrize(
+    ("texts", "choices", "controls"),
+    [
+        ((), {}, ["prompt"]),
+        ((), {"sentiment": ()}, ["prompt"]),
+        (("r",), {"sentiment": ()}, ["prompt", "response"]),
+        ((), {"sentiment": ("Sarcastic",)}, ["prompt", "sentiment"]),
+    ],
+)
+def test_a_control_without_a_value_has_no_region(
+    texts: tuple[str, ...], choices: dict[str, tuple[str, ...]], controls: list[str]
+) -> None:
+    """Nothing to say leaves a control alone; the prompt's region is always there."""
+    assert list(values_by_control(built(CONFIG, "p", texts, choices))) == controls
+
+
+def test_replies_without_a_response_control_go_nowhere() -> None:
+    """Where only choices are to be filled, texts are left out and an alias is what is stored."""
+    prediction = built(ONLY_CHOICES, "p", ("Good",), {"sentiment": ("1",)})
+    assert values_by_control(prediction) == {"prompt": {"text": ["p"]}, "sentiment": {"choices": ["1"]}}
+
+
+def test_the_empty_prediction_fills_nothing() -> None:
+    """With no prompt at all the interactive answer is an object with an empty result."""
+    prediction = empty_prediction("m-2")
+    assert prediction == {"result": [], "model_version": "m-2"}
+    assert CONFIG.interface.validate_prediction(prediction, return_errors=True) == []
+
+
+@given(st.text(), st.lists(st.text(), max_size=4))
+def test_any_texts_make_a_valid_prediction(prompt: str, replies: list[str]) -> None:
+    """Whatever a person or a model writes stands in the regions as it is."""
+    values = values_by_control(built(CONFIG, prompt, tuple(replies), {}))
+    assert values["prompt"] == {"text": [prompt]}
+    assert values.get("response", {"text": []}) == {"text": replies}
