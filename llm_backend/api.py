@@ -6,9 +6,10 @@ import logging
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from datetime import datetime
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any, Protocol
 
 from flask import Flask, Response, g, request
@@ -19,6 +20,7 @@ from llm_backend.errors import (
     BackendError,
     BusyError,
     RequestError,
+    UnknownJobError,
     UnsupportedMediaTypeError,
     reason_phrase,
 )
@@ -26,10 +28,13 @@ from llm_backend.ml_base import LabelStudioMLBase
 from llm_backend.parameters import missing_settings, parse_extra_params, resolve_parameters
 from llm_backend.services import Services
 from llm_backend.settings import Settings
+from llm_backend.storage import Job, Progress
 from llm_backend.values import Json
 
 _log = logging.getLogger(__name__)
 _OPEN_TO_ALL = {"health", "webhook"}
+_JOBS_PAGE = (Path(__file__).parent / "pages" / "jobs.html").read_text(encoding="utf-8")
+_PAGE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'"
 
 
 class ModelFactory(Protocol):
@@ -49,7 +54,14 @@ def create_app(make_model: ModelFactory, services: Services) -> Flask:  # noqa: 
     waiting = threading.BoundedSemaphore(settings.threads - settings.threads // 4)
 
     @app.get("/")
-    @app.get("/health", endpoint="health")
+    def index() -> Response:
+        if request.accept_mimetypes.best_match(["application/json", "text/html"]) != "text/html":
+            return health()
+        page = Response(_JOBS_PAGE, mimetype="text/html")
+        page.headers["Content-Security-Policy"] = _PAGE_POLICY
+        return page
+
+    @app.get("/health")
     def health() -> Response:
         parameters = resolve_parameters(settings, parse_extra_params(None))
         missing = missing_settings(parameters)
@@ -98,10 +110,19 @@ def create_app(make_model: ModelFactory, services: Services) -> Flask:  # noqa: 
 
     @app.get("/versions")
     def versions() -> Response:
-        project = request.args.get("project")
-        model = make_model(project, None, services=services) if project else None
-        known = model is not None and model.label_config
-        return _json({"versions": [model.model_version] if model and known else []})
+        return _json({"versions": sorted(set(_known_versions(make_model, services)))})
+
+    @app.get("/jobs")
+    def jobs() -> Response:
+        work = services.work
+        return _json({"jobs": [_job_summary(job, work.progress(job.id)) for job in work.recent_jobs()]})
+
+    @app.delete("/jobs/<job_id>")
+    def end_job(job_id: str) -> Response:
+        ended = services.work.end(job_id, "stopped", reason="Stopped by a person")
+        if not ended and services.work.job(job_id) is None:
+            raise UnknownJobError(f"There is no batch {job_id}: GET /jobs lists them")
+        return _json({"ended": ended})
 
     @app.get("/metrics")
     def metrics() -> Response:
@@ -110,7 +131,7 @@ def create_app(make_model: ModelFactory, services: Services) -> Flask:  # noqa: 
     @app.before_request
     def authenticate() -> Response | None:
         g.started = time.monotonic()
-        if (request.endpoint in _OPEN_TO_ALL and request.path != "/") or settings.basic_auth_user is None:
+        if request.endpoint in _OPEN_TO_ALL or settings.basic_auth_user is None:
             return None
         if _has_credentials(settings):
             return None
@@ -140,6 +161,33 @@ def create_app(make_model: ModelFactory, services: Services) -> Flask:  # noqa: 
     return app
 
 
+def _known_versions(make_model: ModelFactory, services: Services) -> Iterator[str]:
+    """The present model versions of all known projects: Label Studio does not say for which one it asks."""
+    for project in services.projects.names():
+        with suppress(BackendError):  # a project that cannot work any more has no version
+            yield make_model(project, None, services=services).model_version
+
+
+def _job_summary(job: Job, progress: Progress) -> Json:
+    """What `GET /jobs` says of a batch; `eta_seconds` is null when it cannot be told."""
+    eta = progress.left / progress.per_second if progress.per_second and job.state == "active" else None
+    return {
+        "id": job.id,
+        "project": job.project,
+        "model_version": job.model_version,
+        "state": job.state,
+        "reason": job.reason,
+        "created_at": datetime.fromtimestamp(job.created_at, UTC).isoformat(),
+        "done": progress.done,
+        "failed": progress.failed,
+        "left": progress.left,
+        "undelivered": progress.undelivered,
+        "tokens": progress.tokens,
+        "per_second": round(progress.per_second, 2),
+        "eta_seconds": None if eta is None else round(eta, 1),
+    }
+
+
 def _error_response(status: int, code: str, reason: str) -> Response:
     """The whole reason in the body, and what fits of it in the status line, which Label Studio shows."""
     response = _json({"error": {"code": code, "reason": reason}})
@@ -167,21 +215,23 @@ def _payload() -> Json:
         raise RequestError("The body is not valid JSON in UTF-8") from None
     if not isinstance(payload, dict):
         raise RequestError("The body must be a JSON object")
-    return _without_surrogates(payload) if b"\\ud" in body or b"\\uD" in body else payload
+    suspicious = any(escape in body for escape in (b"\\ud", b"\\uD", b"\\u0000"))
+    return _storable(payload) if suspicious else payload
 
 
 def _refuse_constant(name: str) -> Any:
     raise ValueError(name)
 
 
-def _without_surrogates(value: Any) -> Any:
-    """The value with U+FFFD for every half of a surrogate pair, which no UTF-8 text can hold."""
+def _storable(value: Any) -> Any:
+    """The value with U+FFFD for NUL and for halves of surrogate pairs, which no database takes."""
     if isinstance(value, str):
-        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        whole = value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        return whole.replace("\0", "\N{REPLACEMENT CHARACTER}")
     if isinstance(value, list):
-        return [_without_surrogates(item) for item in value]
+        return [_storable(item) for item in value]
     if isinstance(value, dict):
-        return {_without_surrogates(name): _without_surrogates(item) for name, item in value.items()}
+        return {_storable(name): _storable(item) for name, item in value.items()}
     return value
 
 

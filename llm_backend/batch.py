@@ -1,79 +1,126 @@
-"""Many tasks: side by side, within the deadline, and one task's failure stays its own."""
+"""A batch request: its tasks go onto the work list, and what is done by the deadline goes into the answer."""
 
+import hashlib
+import json
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from collections.abc import Sequence
+from typing import Any
 
-from llm_backend.errors import (
-    AuthenticationFailedError,
-    BackendError,
-    CompletionTimeoutError,
-    ConnectionFailedError,
-    MissingSettingsError,
-    ModelNotFoundError,
-    QuotaExhaustedError,
-)
+from llm_backend.completer import Completer
+from llm_backend.errors import BackendError, CompletionTimeoutError, error_of_code
 from llm_backend.metrics import Metrics
+from llm_backend.plan import Plan
+from llm_backend.recorder import Record, Recorder
+from llm_backend.settings import Settings
+from llm_backend.storage import WorkList
+from llm_backend.storage.work import NewTask, TaskResult, new_job
 from llm_backend.values import Json
+from llm_backend.worker import Worker
 
 _log = logging.getLogger(__name__)
-_HOPELESS = (
-    AuthenticationFailedError,
-    ConnectionFailedError,
-    MissingSettingsError,
-    ModelNotFoundError,
-    QuotaExhaustedError,
-)
+_LOOK_AGAIN_SECONDS = 0.5  # for what other processes have finished
 
 
-class BatchRunner:
-    """Works through batches with at most `max_concurrency` tasks under way in this process."""
+class Batches:
+    """Answers batch requests from the work list, which the worker works off."""
 
-    def __init__(self, metrics: Metrics, *, max_concurrency: int, timeout: float) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        work: WorkList,
+        worker: Worker,
+        completer: Completer,
+        recorder: Recorder,
+        metrics: Metrics,
+        *,
+        changed: threading.Condition,
+    ) -> None:
+        self._work = work
+        self._worker = worker
+        self._completer = completer
+        self._recorder = recorder
         self._metrics = metrics
-        self._timeout = timeout - min(5.0, timeout / 10)  # the answer has to travel, too
-        self._pool = ThreadPoolExecutor(max_concurrency, thread_name_prefix="batch")
+        self._changed = changed
+        self._timeout = settings.predict_timeout - min(5.0, settings.predict_timeout / 10)
 
-    def run(self, tasks: Sequence[Json], predict: Callable[[Json], Json]) -> list[Json | list[Json]]:
+    def run(self, project: str, plan: Plan, tasks: Sequence[Json]) -> list[Json | list[Json]]:
         """One entry per task, in order: its prediction, or an empty list, which Label Studio asks for again.
+
+        Answers some seconds before Label Studio gives up. What is not done by then goes on in the background.
 
         Raises:
             BackendError: no task got a prediction; the first failure says why.
         """
+        if len(tasks) == 1:
+            return [self._one(plan, tasks[0])]
         deadline = time.monotonic() + self._timeout
-        hopeless = threading.Event()
-        calls = [self._pool.submit(self._one, task, predict, hopeless) for task in tasks]
-        done, late = wait(calls, timeout=max(0.0, deadline - time.monotonic()))
-        for call in late:
-            call.cancel()
-        if late:
-            _log.warning("%d of %d tasks were not done in time.", len(late), len(tasks))
-        failure = next((call.exception() for call in calls if call in done and call.exception()), None)
-        entries = [_entry(call, done=call in done) for call in calls]
-        if tasks and not any(entries):
-            raise failure or CompletionTimeoutError("No task was done in time: select fewer, or try again")
+        open_until = time.time() + self._timeout
+        new = [_new_task(task) for task in tasks]
+        identities = [task.identity for task in new]
+        job = new_job(
+            project,
+            model_version=plan.model_version,
+            label_config=plan.config.interface.config,
+            extra_params=plan.extra_params,
+            prompt=plan.prompt or "",
+            open_until=open_until,
+        )
+        job_id = self._work.submit(job, new)
+        self._worker.start()
+        self._wait(job_id, identities, deadline)
+        results = self._work.hand_over(job_id, identities, open_until)
+        return self._entries(job_id, identities, results)
+
+    def _one(self, plan: Plan, task: Json) -> Json:
+        """A task that a person opens. It is no batch, and ends none."""
+        completion, replies = self._completer.ask_once(plan, task["data"])
+        self._recorder.put(Record(replies))
+        self._metrics.task("predicted")
+        return plan.prediction(completion)
+
+    def _wait(self, job_id: str, identities: Sequence[str], deadline: float) -> None:
+        """Until all of these tasks are finished, their job has ended, or the deadline has come."""
+        while (remaining := deadline - time.monotonic()) > 0:
+            if not self._work.unfinished(job_id, identities):
+                return
+            with self._changed:
+                self._changed.wait(min(remaining, _LOOK_AGAIN_SECONDS))
+
+    def _entries(
+        self, job_id: str, identities: Sequence[str], results: dict[str, TaskResult]
+    ) -> list[Json | list[Json]]:
+        entries: list[Json | list[Json]] = [
+            (result.prediction or []) if (result := results.get(identity)) else [] for identity in identities
+        ]
+        left = sum(result.state == "pending" for result in results.values())
+        if left:
+            _log.info("%d of %d tasks of batch %s go on in the background.", left, len(results), job_id)
+        if identities and not any(entries):
+            raise self._failure(job_id, list(results.values()))
         return entries
 
-    def close(self) -> None:
-        """Ends the threads when they are done with their tasks."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
-
-    def _one(self, task: Json, predict: Callable[[Json], Json], hopeless: threading.Event) -> Json | None:
-        if hopeless.is_set():
-            return None
-        try:
-            prediction = predict(task)
-        except BackendError as error:
-            if isinstance(error, _HOPELESS):
-                hopeless.set()
-            self._metrics.task(error.code)
-            _log.warning("Task %s has no prediction: %s", task.get("id"), error.reason)
-            raise
-        self._metrics.task("predicted")
-        return prediction
+    def _failure(self, job_id: str, results: list[TaskResult]) -> BackendError:
+        """Why nothing has been predicted."""
+        job = self._work.job(job_id)
+        if job and job.state != "active" and job.reason:
+            return error_of_code(job.code, job.reason)
+        failed = next((result for result in results if result.code), None)
+        if failed:
+            return error_of_code(failed.code, failed.reason)
+        return CompletionTimeoutError(
+            "No task was done in time; they go on in the background: try again soon"
+        )
 
 
-def _entry(call: "Future[Json | None]", *, done: bool) -> Json | list[Json]:
-    return [] if not done or call.exception() else call.result() or []
+def _new_task(task: Json) -> NewTask:
+    """The task with an identity that other data of the same task does not have."""
+    digest = hashlib.sha256(json.dumps(task["data"], sort_keys=True).encode()).hexdigest()[:32]
+    task_id: Any = task.get("id")
+    is_number = isinstance(task_id, int) and not isinstance(task_id, bool) and 0 <= task_id < 2**63
+    return NewTask(
+        identity=f"{task_id if is_number else ''}:{digest}",
+        task_id=task_id if is_number else None,
+        data=task["data"],
+    )

@@ -85,6 +85,13 @@ class InputError(BackendError):
     status = 422
 
 
+class UnknownJobError(BackendError):
+    """There is no batch with this id."""
+
+    code = "unknown_job"
+    status = 404
+
+
 class BusyError(BackendError):
     """All places for requests that wait for an LLM are taken."""
 
@@ -171,6 +178,19 @@ class UnusableReplyError(CompletionError):
     """The provider answered with something that is not a chat completion."""
 
     code = "unusable_reply"
+
+
+def error_of_code(code: str, reason: str) -> BackendError:
+    """The error that had this code, for a reason that was stored."""
+    error = BackendError(reason)
+    for kind in _all_kinds(BackendError):
+        if kind.code == code:
+            error.code, error.status = kind.code, kind.status
+    return error
+
+
+def _all_kinds(kind: type[BackendError]) -> list[type[BackendError]]:
+    return [kind, *(below for child in kind.__subclasses__() for below in _all_kinds(child))]
 
 
 def reason_phrase(text: str) -> str:

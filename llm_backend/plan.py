@@ -4,10 +4,11 @@ A plan is made from what is stored of a project, so that a batch goes on with th
 began with, in any process.
 """
 
+import functools
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
 
 from llm_backend.inputs import object_field, read_input
 from llm_backend.labeling_config import LabelingConfig, parse_labeling_config
@@ -19,7 +20,7 @@ from llm_backend.settings import Settings
 from llm_backend.values import Completion, CompletionRequest, Json, Parameters
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Plan:
     """The same for each task of a request. Without a prompt it has a version, but cannot be followed."""
 
@@ -27,13 +28,14 @@ class Plan:
     parameters: Parameters
     prompt: str | None
     dialogue_format: str
+    extra_params: Json
 
     @property
     def model_version(self) -> str:
         """The model's name and a hash of whatever shapes the answer; no secret goes in."""
         return f"{self.parameters.model}-{self.fingerprint[:8]}"
 
-    @property
+    @functools.cached_property
     def fingerprint(self) -> str:
         """Hex digest of whatever shapes the answer."""
         config, parameters = self.config, self.parameters
@@ -44,7 +46,7 @@ class Plan:
             endpoint.base_url,
             endpoint.deployment_name,
             endpoint.api_version,
-            endpoint.model_path,
+            Path(endpoint.model_path).name,
             parameters.model,
             parameters.temperature,
             parameters.num_responses,
@@ -85,7 +87,7 @@ class Plan:
         return build_prediction(self.config, self.prompt or "", values, self.model_version)
 
 
-def make_plan(settings: Settings, label_config: str, extra_params: Any, prompt: str | None) -> Plan:
+def make_plan(settings: Settings, label_config: str, extra_params: Json, prompt: str | None) -> Plan:
     """The plan for a project. Without a `prompt` the default prompt is taken.
 
     Raises:
@@ -98,4 +100,5 @@ def make_plan(settings: Settings, label_config: str, extra_params: Any, prompt: 
         parameters=parameters,
         prompt=prompt or parameters.default_prompt,
         dialogue_format=settings.dialogue_format,
+        extra_params=extra_params,
     )

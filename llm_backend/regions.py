@@ -24,6 +24,20 @@ def empty_prediction(model_version: str) -> Json:
     return {"result": [], "model_version": model_version}
 
 
+def clear_stale(config: LabelingConfig, prediction: Json, context: Json) -> None:
+    """Empties the choices that the context shows and the prediction does not fill.
+
+    Label Studio replaces only controls for which a region comes: an earlier label would stay ticked.
+    """
+    filled = {region["from_name"] for region in prediction["result"]}
+    shown = {region.get("from_name") for region in context["result"] if isinstance(region, dict)}
+    prediction["result"] += [
+        _region(config, choices.name, "choices", {"choices": []})
+        for choices in config.choices
+        if choices.name in shown - filled
+    ]
+
+
 def _region(config: LabelingConfig, control: str, kind: str, value: Json) -> Json:
     return {
         "id": uuid.uuid4().hex[:10],

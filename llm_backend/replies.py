@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from rapidfuzz.distance import DamerauLevenshtein
 
 from llm_backend.labeling_config import Choices, LabelingConfig
-from llm_backend.values import ControlValues
+from llm_backend.values import ControlValues, Reply
 
 _NEGATIONS = {"not", "no", "never", "neither", "nor", "without", "non", "cannot", "hardly"} | {
     "isnt", "arent", "wasnt", "werent", "dont", "doesnt", "didnt", "wont", "cant"
@@ -19,9 +19,9 @@ _NEGATIONS = {"not", "no", "never", "neither", "nor", "without", "non", "cannot"
 _WORDS_OF_A_SHORT_REPLY = 8
 
 
-def values_from_replies(config: LabelingConfig, replies: Sequence[str]) -> ControlValues:
+def values_from_replies(config: LabelingConfig, replies: Sequence[Reply]) -> ControlValues:
     """All replies as texts, in order; the labels are those of the first reply."""
-    texts = tuple(reply.strip() for reply in replies if reply.strip())
+    texts = tuple(reply.text.strip() for reply in replies if reply.text.strip())
     first = texts[0] if texts else ""
     return ControlValues(
         texts=texts,

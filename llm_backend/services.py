@@ -1,13 +1,21 @@
 """What one process keeps from request to request: settings, database, clients, threads, counters."""
 
 import functools
+import os
+import secrets
+import socket
+import threading
 from dataclasses import dataclass
 
-from llm_backend.batch import BatchRunner
+from llm_backend.batch import Batches
+from llm_backend.completer import Completer
+from llm_backend.delivery import Delivery
 from llm_backend.metrics import Metrics
 from llm_backend.providers import Providers
+from llm_backend.recorder import Recorder
 from llm_backend.settings import Settings, load_settings
-from llm_backend.storage import Storage
+from llm_backend.storage import Database, Projects, StoredCompletions, WorkList
+from llm_backend.worker import Worker
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,34 +23,64 @@ class Services:
     """Made once per process. Nothing in it opens a file, a connection or a thread before its first use."""
 
     settings: Settings
-    storage: Storage
+    database: Database
+    projects: Projects
+    work: WorkList
     providers: Providers
-    batches: BatchRunner
+    recorder: Recorder
+    completer: Completer
+    worker: Worker
+    delivery: Delivery
+    batches: Batches
     metrics: Metrics
 
+    def start(self) -> None:
+        """Goes on with batches that an earlier process has left."""
+        self.worker.start()
+        self.delivery.start()
+
     def close(self) -> None:
-        """Ends threads and connections."""
-        self.batches.close()
+        """Finishes what is under way, writes it, and ends threads and connections."""
+        self.delivery.close()
+        self.worker.close()
+        self.recorder.close()
         self.providers.close()
-        self.storage.close()
+        self.database.close()
 
 
 def make_services(settings: Settings) -> Services:
     """The services for these settings."""
     metrics = Metrics()
     url = settings.database_url
+    database = Database(url.get_secret_value() if url else None, settings.model_dir)
+    stored, work = StoredCompletions(database), WorkList(database)
+    changed = threading.Condition()
+    owner = f"{socket.gethostname()[:32]}-{os.getpid()}-{secrets.token_hex(4)}"
+
+    def notify() -> None:
+        with changed:
+            changed.notify_all()
+
+    providers = Providers(
+        metrics,
+        timeout=settings.llm_timeout,
+        max_retries=settings.llm_max_retries,
+        allowed_hosts=settings.allowed_hosts,
+    )
+    recorder = Recorder(database, stored, work, owner=owner, on_written=notify)
+    completer = Completer(providers, stored, recorder)
+    worker = Worker(settings, work, completer, recorder, metrics, owner=owner, changed=changed)
     return Services(
         settings=settings,
-        storage=Storage(url.get_secret_value() if url else None, settings.model_dir),
-        providers=Providers(
-            metrics,
-            timeout=settings.llm_timeout,
-            max_retries=settings.llm_max_retries,
-            allowed_hosts=settings.allowed_hosts,
-        ),
-        batches=BatchRunner(
-            metrics, max_concurrency=settings.max_concurrency, timeout=settings.predict_timeout
-        ),
+        database=database,
+        projects=Projects(database),
+        work=work,
+        providers=providers,
+        recorder=recorder,
+        completer=completer,
+        worker=worker,
+        delivery=Delivery(settings, work, stored),
+        batches=Batches(settings, work, worker, completer, recorder, metrics, changed=changed),
         metrics=metrics,
     )
 

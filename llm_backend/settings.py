@@ -176,9 +176,13 @@ class Settings(BaseModel):
     predict_timeout: Seconds = Field(
         100, description="Label Studio's `ML_TIMEOUT_PREDICT`, in seconds: the answer leaves before it"
     )
+    cache_days: float = Field(30, gt=0, description="Days for which a paid completion is kept")
+    cache_max_rows: int = Field(1_000_000, ge=0, description="Most completions that are kept")
 
     # Label Studio
-    label_studio_url: HttpUrl | None = Field(None, description="Address of Label Studio")
+    label_studio_url: HttpUrl | None = Field(
+        None, description="Address of Label Studio, for what is delivered after the response has left"
+    )
     label_studio_api_key: SecretStr | None = Field(
         None, description="Label Studio token: personal access token or legacy token"
     )

@@ -73,10 +73,18 @@ class CompletionRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class Reply:
+    """What the model said. `token_logprobs` are its tokens with their log probabilities, where known."""
+
+    text: str
+    token_logprobs: tuple[tuple[str, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Completion:
     """The replies, at least one, and what they cost in tokens."""
 
-    replies: tuple[str, ...]
+    replies: tuple[Reply, ...]
     prompt_tokens: int = 0
     completion_tokens: int = 0
 

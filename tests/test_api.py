@@ -173,16 +173,17 @@ def test_who_may_change_a_prompt_by_webhook(
     right = credentials("user", "pass wörd")
     body = {"project": "7.1795440473", "schema": CLASSIFICATION}
     assert backend.client.post("/setup", json=body, headers=right).status_code == 200
-    before = backend.client.get("/versions?project=7.1795440473", headers=right).json
+    before = backend.client.get("/versions", headers=right).json
     assert backend.client.post("/webhook", json=webhook_body("p"), headers=headers).status_code == 201
-    after = backend.client.get("/versions?project=7.1795440473", headers=right).json
+    after = backend.client.get("/versions", headers=right).json
     assert (before != after) is remembered
 
 
-def test_versions_of_an_unknown_project_are_none(backend: Backend) -> None:
-    """Label Studio's model page asks before a project is connected."""
+def test_versions_are_those_of_the_known_projects(backend: Backend) -> None:
+    """Label Studio's model page asks without saying for which project."""
     assert backend.client.get("/versions").json == {"versions": []}
-    assert backend.client.get("/versions?project=9.9").json == {"versions": []}
+    version = backend.setup().json["model_version"]
+    assert backend.client.get("/versions").json == {"versions": [version]}
 
 
 def test_unknown_paths_and_methods_answer_json(backend: Backend) -> None:
@@ -195,7 +196,7 @@ def test_an_unexpected_error_keeps_its_traceback_in_the_log(
     backend: Backend, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The client gets a sentence; the log gets the rest."""
-    monkeypatch.setattr(type(backend.services.storage), "project", lambda *_: 1 / 0)
+    monkeypatch.setattr(type(backend.services.projects), "get", lambda *_: 1 / 0)
     answer = backend.predict(prompt="x")
     assert answer.status_code == 500
     assert "ZeroDivisionError" not in answer.text
@@ -236,8 +237,12 @@ def test_a_quarter_of_the_threads_is_kept_for_quick_requests(make_backend: MakeA
     backend = make_backend(THREADS="4")
     answers: list[int] = []
     threads = [
-        threading.Thread(target=lambda: answers.append(backend.predict(prompt="x").status_code))
-        for _ in range(3)
+        threading.Thread(
+            target=lambda prompt=f"prompt {number}": answers.append(
+                backend.predict(prompt=prompt).status_code
+            )
+        )
+        for number in range(3)
     ]
     for thread in threads:
         thread.start()

@@ -68,6 +68,40 @@ def test_a_batch_has_one_entry_per_task_in_order(backend: Backend, stub: StubLLM
     ]
 
 
+def test_a_submit_asks_for_nothing(backend: Backend, stub: StubLLM) -> None:
+    """Label Studio then sends an empty context, and would overwrite what a person has corrected."""
+    backend.predict(prompt="A")
+    body = {
+        "tasks": [TASK],
+        "project": PROJECT,
+        "label_config": CLASSIFICATION,
+        "params": {"context": {"result": []}},
+    }
+    [prediction] = backend.client.post("/predict", json=body).json["results"]
+    assert prediction["result"] == []
+    assert len(stub.calls) == 1
+
+
+def test_a_reply_without_a_label_clears_the_ticked_one(backend: Backend, stub: StubLLM) -> None:
+    """Label Studio replaces only what comes back."""
+    stub.says("I do not know.")
+    context = {
+        "result": [
+            {"from_name": "prompt", "value": {"text": ["Again"]}},
+            {"from_name": "sentiment", "value": {"choices": ["Sarcastic"]}},
+        ]
+    }
+    body = {
+        "tasks": [TASK],
+        "project": PROJECT,
+        "label_config": CLASSIFICATION,
+        "params": {"context": context},
+    }
+    [prediction] = backend.client.post("/predict", json=body).json["results"]
+    assert values(prediction)["sentiment"] == []
+    assert LabelInterface(CLASSIFICATION).validate_prediction(prediction)
+
+
 def test_model_version_is_the_same_in_setup_and_predictions(backend: Backend) -> None:
     """Else Label Studio asks again for what it has."""
     before = backend.setup().json["model_version"]
@@ -106,18 +140,18 @@ def test_model_version_changes_with_the_labels(backend: Backend) -> None:
     assert backend.setup().json["model_version"] != backend.setup(more).json["model_version"]
 
 
-def test_the_prompt_comes_from_context_then_project_then_default(
-    make_backend: MakeApp, stub: StubLLM
-) -> None:
+def test_the_prompt_comes_from_context_then_project_then_default(make_backend: MakeApp) -> None:
     """The order of the sources, also after a restart."""
     backend = make_backend(DEFAULT_PROMPT="default")
-    backend.predict()
-    backend.predict(prompt="typed")
-    backend.predict()
-    make_backend(DEFAULT_PROMPT="default").predict()
-    backend.predict(project="8.1795440473")
-    directives = [prompt.rpartition(": ")[2] for prompt in stub.prompts]
-    assert directives == ["default", "typed", "typed", "typed", "default"]
+    answers = [
+        backend.predict(),
+        backend.predict(prompt="typed"),
+        backend.predict(),
+        make_backend(DEFAULT_PROMPT="default").predict(),
+        backend.predict(project="8.1795440473"),
+    ]
+    prompts = [values(answer.json["results"][0])["prompt"] for answer in answers]
+    assert prompts == [["default"], ["typed"], ["typed"], ["typed"], ["default"]]
 
 
 def test_without_any_prompt_nothing_is_asked(backend: Backend, stub: StubLLM) -> None:
@@ -189,9 +223,9 @@ def test_extra_params_override_per_project(backend: Backend, stub: StubLLM) -> N
     """Of this project only, and an emptied box overrides nothing any more."""
     assert backend.setup(extra_params={"model": "gpt-4o", "temperature": 0}).status_code == 200
     backend.predict(prompt="A")
-    backend.predict(prompt="A", project="8.1795440473")
+    backend.predict(prompt="B", project="8.1795440473")
     backend.setup(extra_params=None)
-    backend.predict(prompt="A")
+    backend.predict(prompt="C")
     assert [(call.body["model"], call.body["temperature"]) for call in stub.calls] == [
         ("gpt-4o", 0.0),
         ("gpt-3.5-turbo", 0.7),

@@ -11,11 +11,16 @@ import pytest
 from llm_backend import errors
 from llm_backend.metrics import Metrics
 from llm_backend.providers import Providers
-from llm_backend.values import Completion, CompletionRequest, Endpoint, Message
+from llm_backend.values import Completion, CompletionRequest, Endpoint, Message, Reply
 from tests.stub_llm import Answer, Call, StubLLM, completion, failure
 
 REQUEST = CompletionRequest("gpt-x", (Message("user", "hi"),), temperature=0.5)
 Ask = Callable[..., Completion]
+
+
+def texts(completion: Completion) -> tuple[str, ...]:
+    """What the replies say."""
+    return tuple(reply.text for reply in completion.replies)
 
 
 @pytest.fixture
@@ -55,7 +60,7 @@ def kept(ask: Ask) -> Iterator[Providers]:
 
 def test_openai_is_asked_with_model_messages_temperature_and_key(stub: StubLLM, ask: Ask) -> None:
     """The stub sees just what was asked for, and no `n` for one reply."""
-    assert ask() == Completion(("Sarcastic",), prompt_tokens=11, completion_tokens=5)
+    assert ask() == Completion((Reply("Sarcastic"),), prompt_tokens=11, completion_tokens=5)
     [call] = stub.calls
     assert call.path == "/v1/chat/completions"
     assert call.headers["authorization"] == "Bearer sk-secret"
@@ -116,15 +121,15 @@ def test_a_refused_temperature_is_left_out_and_remembered(
     stub.answer = lambda call: (
         failure(400, message, **error) if "temperature" in call.body else completion("ok")
     )
-    assert ask(providers=kept).replies == ("ok",)
-    assert ask(providers=kept).replies == ("ok",)
+    assert texts(ask(providers=kept)) == ("ok",)
+    assert texts(ask(providers=kept)) == ("ok",)
     assert ["temperature" in call.body for call in stub.calls] == [True, False, False]
 
 
 def test_n_is_used_where_it_is_honoured(stub: StubLLM, ask: Ask) -> None:
     """Three replies cost one call."""
     stub.says(completion("a", "b", "c"))
-    assert ask(3).replies == ("a", "b", "c")
+    assert texts(ask(3)) == ("a", "b", "c")
     assert [call.body["n"] for call in stub.calls] == [3]
 
 
@@ -144,10 +149,10 @@ def test_where_n_is_not_honoured_replies_are_asked_for_side_by_side(
         return completion("ok")
 
     stub.answer = answer
-    assert ask(4, providers=kept).replies == ("ok",) * 4
+    assert texts(ask(4, providers=kept)) == ("ok",) * 4
     calls = len(stub.calls)
     stub.answer = lambda call: completion("again")
-    assert ask(4, providers=kept).replies == ("again",) * 4
+    assert texts(ask(4, providers=kept)) == ("again",) * 4
     assert [call.body.get("n") for call in stub.calls[calls:]] == [None] * 4
 
 
@@ -205,7 +210,7 @@ def test_every_fault_is_an_error_of_our_own_that_says_what_to_do(
 def test_retries_stop_at_the_first_success(stub: StubLLM, ask: Ask) -> None:
     """A provider that is down for a moment costs no more than it must."""
     stub.says(failure(500), "ok", "never")
-    assert ask().replies == ("ok",)
+    assert texts(ask()) == ("ok",)
     assert len(stub.calls) == 2
 
 
@@ -221,7 +226,7 @@ def test_a_rate_limit_is_waited_for_as_long_as_it_says(
         return failure(429, headers=headers) if len(times) == 1 else completion("ok")
 
     stub.answer = answer
-    assert ask(max_retries=0).replies == ("ok",)
+    assert texts(ask(max_retries=0)) == ("ok",)
     assert times[1] - times[0] >= 1
 
 
@@ -294,14 +299,14 @@ def test_an_address_that_a_project_chose_is_checked_before_connecting(stub: Stub
     with pytest.raises(errors.BackendError, match="ALLOWED_HOSTS"):
         ask(endpoint=endpoint)
     assert not stub.calls
-    assert ask(endpoint=endpoint, allowed_hosts=("127.0.0.1",)).replies == ("Sarcastic",)
+    assert texts(ask(endpoint=endpoint, allowed_hosts=("127.0.0.1",))) == ("Sarcastic",)
     assert stub.calls[0].headers["host"] == stub.url.split("/")[2]
 
 
 def test_thoughts_before_the_reply_are_left_out(stub: StubLLM, ask: Ask) -> None:
     """A reasoning model's thoughts are not its answer."""
     stub.says("<think>Sarcastic? Not Sarcastic?\n</think>\n\nSarcastic")
-    assert ask().replies == ("Sarcastic",)
+    assert texts(ask()) == ("Sarcastic",)
 
 
 def test_no_secret_is_in_the_repr_of_an_endpoint() -> None:

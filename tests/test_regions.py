@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llm_backend.labeling_config import LabelingConfig, parse_labeling_config
@@ -84,6 +84,7 @@ def test_the_empty_prediction_fills_nothing() -> None:
     assert CONFIG.interface.validate_prediction(prediction, return_errors=True) == []
 
 
+@settings(deadline=None)
 @given(st.text(), st.lists(st.text(), max_size=4))
 def test_any_texts_make_a_valid_prediction(prompt: str, replies: list[str]) -> None:
     """Whatever a person or a model writes stands in the regions as it is."""

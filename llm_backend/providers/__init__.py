@@ -50,6 +50,18 @@ class Providers:
             record(completion.prompt_tokens, completion.completion_tokens)
             return completion
 
+    def complete_for_batch(self, endpoint: Endpoint, request: CompletionRequest) -> Completion:
+        """The same for a task of a batch, in the caller's thread, and a 429 is the caller's business.
+
+        Raises:
+            RateLimitedError: at once, with the seconds to wait.
+            CompletionError: no reply at all; its class and reason say why and what to do.
+        """
+        with self._metrics.completion(endpoint.provider) as record:
+            completion = self._client(endpoint).complete_in_turn(request, self._timeout)
+            record(completion.prompt_tokens, completion.completion_tokens)
+            return completion
+
     def close(self) -> None:
         """Closes all connections and ends the threads."""
         self._pool.shutdown(wait=False, cancel_futures=True)

@@ -28,7 +28,7 @@ from llm_backend.errors import (
 )
 from llm_backend.providers import http
 from llm_backend.providers.faults import refused_parameter, to_backend_error
-from llm_backend.values import Completion, CompletionRequest, Endpoint
+from llm_backend.values import Completion, CompletionRequest, Endpoint, Reply
 
 _log = logging.getLogger(__name__)
 _FIRST_WAIT_SECONDS = 0.5
@@ -82,6 +82,22 @@ class ChatClient:
             completion = _joined([completion, rest])
         return completion
 
+    def complete_in_turn(self, request: CompletionRequest, timeout: float) -> Completion:
+        """See `Providers.complete_for_batch`. Replies that do not come together are asked for in turn."""
+        deadline = time.monotonic() + timeout
+        completions: list[Completion] = []
+        missing = request.num_replies
+        while missing > 0:
+            count = 1 if "n" in self._not_honoured(request.model) else missing
+            try:
+                completions.append(self._ask(request, count, deadline, waits_for_limits=False))
+            except BackendError:
+                if not completions:
+                    raise
+                break
+            missing -= len(completions[-1].replies)
+        return _joined(completions)
+
     def close(self) -> None:
         """Closes the connections."""
         with self._lock:
@@ -104,7 +120,9 @@ class ChatClient:
             _log.warning("%d of %d replies failed: %s", len(counts) - len(succeeded), len(counts), failure)
         return _joined(succeeded)
 
-    def _ask(self, request: CompletionRequest, count: int, deadline: float) -> Completion:
+    def _ask(
+        self, request: CompletionRequest, count: int, deadline: float, *, waits_for_limits: bool = True
+    ) -> Completion:
         """One call, with its retries."""
         http.deadline.set(deadline)
         failures = 0
@@ -121,6 +139,8 @@ class ChatClient:
                 failure = to_backend_error(error, self._endpoint, self._provider.TITLE, request.model)
             failures += 1
             pause = self._pause(failure, failures)
+            if isinstance(failure, RateLimitedError) and not waits_for_limits:
+                raise failure
             if pause is None or time.monotonic() + pause >= deadline:
                 raise failure
             _log.info("%s Trying again in %.1f s.", failure.reason, pause)
@@ -163,7 +183,7 @@ class ChatClient:
                 f"{self._provider.TITLE} answered with something that is not a chat completion"
             )
         texts = [_THOUGHTS.sub("", (choice.message and choice.message.content) or "") for choice in choices]
-        replies = tuple(text for text in texts if text.strip())
+        replies = tuple(Reply(text) for text in texts if text.strip())
         if not replies:
             first = choices[0]
             if first.finish_reason == "content_filter" or (first.message and first.message.refusal):

@@ -1,0 +1,102 @@
+"""Completions, paid for once: what has been asked before is answered from the database."""
+
+import hashlib
+import json
+import threading
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import asdict, replace
+
+from llm_backend.plan import Plan
+from llm_backend.providers import Providers
+from llm_backend.recorder import Record, Recorder
+from llm_backend.storage import StoredCompletions
+from llm_backend.storage.completions import KeyedReply
+from llm_backend.values import Completion, CompletionRequest, Json, Reply
+
+_SAME_REQUEST_SECONDS = 3.0
+
+
+class Completer:
+    """Asks for what is not there yet, and has it written."""
+
+    def __init__(self, providers: Providers, stored: StoredCompletions, recorder: Recorder) -> None:
+        self._providers = providers
+        self._stored = stored
+        self._recorder = recorder
+        self._lock = threading.Lock()
+        self._under_way: dict[str, Future[Completion]] = {}
+
+    def ask_anew(self, plan: Plan, data: Json) -> Completion:
+        """A new completion for a person who waits, who wants another answer than last time.
+
+        Only the same request within 3 seconds, which Label Studio makes when a person submits, shares the
+        first one's answer.
+
+        Raises:
+            BackendError: the task cannot be read, or nothing was answered.
+        """
+        request = plan.completion_request(data)
+        keys = reply_keys(plan, request)
+        with self._lock:
+            under_way = self._under_way.get(keys[0])
+            if under_way is None:
+                mine = self._under_way[keys[0]] = Future()
+        if under_way is not None:
+            return under_way.result()
+        try:
+            recent = self._stored.get(keys, max_age=_SAME_REQUEST_SECONDS)
+            completion = _from_stored(keys, recent) or self._ask(plan, request, keys)
+        except BaseException as error:
+            mine.set_exception(error)
+            raise
+        else:
+            mine.set_result(completion)
+            return completion
+        finally:
+            with self._lock:
+                del self._under_way[keys[0]]
+
+    def ask_once(self, plan: Plan, data: Json) -> tuple[Completion, tuple[KeyedReply, ...]]:
+        """The completion for a task of a batch, and those of its replies that still have to be written.
+
+        Raises:
+            RateLimitedError: the endpoint asks to slow down; this is not tried again here.
+            BackendError: the task cannot be read, or nothing was answered.
+        """
+        request = plan.completion_request(data)
+        keys = reply_keys(plan, request)
+        there = self._stored.get(keys)
+        missing = [key for key in keys if key not in there]
+        if not missing:
+            return _from_stored(keys, there) or Completion(()), ()
+        endpoint = plan.parameters.endpoint
+        answer = self._providers.complete_for_batch(endpoint, replace(request, num_replies=len(missing)))
+        new = tuple(map(KeyedReply, missing, answer.replies))
+        if len(new) < len(missing):  # what there is counts, and the rest is asked for next time
+            self._recorder.put(Record(new))
+        replies = there | {item.key: item.reply for item in new}
+        return replace(answer, replies=tuple(replies[key] for key in keys if key in replies)), new
+
+    def _ask(self, plan: Plan, request: CompletionRequest, keys: Sequence[str]) -> Completion:
+        completion = self._providers.complete(plan.parameters.endpoint, request)
+        self._recorder.put(Record(tuple(map(KeyedReply, keys, completion.replies))))
+        return completion
+
+
+def reply_keys(plan: Plan, request: CompletionRequest) -> list[str]:
+    """One key for each reply: all that shapes the answer, what is sent, and the number of the reply."""
+    asked = asdict(request)
+    del asked["num_replies"]
+    shape = hashlib.sha256(json.dumps([plan.fingerprint, asked]).encode())
+    keys = []
+    for number in range(request.num_replies):
+        numbered = shape.copy()
+        numbered.update(b"#%d" % number)
+        keys.append(numbered.hexdigest())
+    return keys
+
+
+def _from_stored(keys: Sequence[str], there: dict[str, Reply]) -> Completion | None:
+    """The completion that the stored replies make, if all are there."""
+    return Completion(tuple(there[key] for key in keys)) if all(key in there for key in keys) else None

@@ -1,0 +1,188 @@
+"""Brings Label Studio, through its API, the predictions that were not done in time for the response."""
+
+import json
+import logging
+import threading
+from collections.abc import Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from llm_backend.errors import BackendError
+from llm_backend.settings import Settings
+from llm_backend.storage import Job, StoredCompletions, WorkList
+from llm_backend.storage.work import DoneTask
+
+if TYPE_CHECKING:
+    from label_studio_sdk.client import LabelStudio
+
+_log = logging.getLogger(__name__)
+_ROUND_SECONDS = 2.0
+_MOST_AT_ONCE = 200
+_LEASE_SECONDS = 300.0
+_TIMEOUT_SECONDS = 60
+_RETRY_SECONDS = 15.0
+_PRUNE_SECONDS = 600.0
+_DAY_SECONDS = 86400.0
+
+
+class LabelStudioRefusedError(BackendError):
+    """Label Studio answered a delivery with 4xx."""
+
+    code = "delivery"
+
+
+class Delivery:
+    """One thread: delivers what is done, ends jobs that have nothing left, and drops what is old."""
+
+    def __init__(self, settings: Settings, work: WorkList, stored: StoredCompletions) -> None:
+        self._settings = settings
+        self._work = work
+        self._stored = stored
+        self._client: LabelStudio | None = None
+        self._matching: dict[str, bool] = {}
+        self._closing = threading.Event()
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Begins, unless it has begun already."""
+        with self._lock:
+            if self._thread is None and not self._closing.is_set():
+                self._thread = threading.Thread(target=self._run, name="delivery", daemon=True)
+                self._thread.start()
+
+    def close(self) -> None:
+        """Finishes the delivery that is under way."""
+        self._closing.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _run(self) -> None:
+        rounds = 0
+        pause = _ROUND_SECONDS
+        while not self._closing.wait(pause):
+            pause = _ROUND_SECONDS
+            try:
+                if rounds % int(_PRUNE_SECONDS / _ROUND_SECONDS) == 0:
+                    self._prune()
+                rounds += 1
+                for job in self._work.active_jobs():
+                    self._advance(job)
+            except Exception as error:
+                # Whatever Label Studio, its client or the database say now: what is done stays on the list.
+                reason = getattr(error, "reason", None) or f"{type(error).__name__}: {error}"[:300]
+                _log.error(
+                    "Delivery to Label Studio failed, trying again in %d s: %s", _RETRY_SECONDS, reason
+                )
+                pause = _RETRY_SECONDS
+
+    def _advance(self, job: Job) -> None:
+        """One step for a job: deliver some, or end it when nothing is left."""
+        if not self._work.lease_delivery(job.id, _LEASE_SECONDS):
+            return
+        try:
+            wanted = self._is_wanted(job)
+            while wanted and not self._closing.is_set():
+                done = self._work.undelivered(job.id, _MOST_AT_ONCE)
+                if not done:
+                    break
+                self._deliver(job, done)
+                _log.info("Batch %s: %d predictions delivered to Label Studio", job.id, len(done))
+            progress = self._work.progress(job.id)
+            if not progress.left and not (wanted and progress.undelivered):
+                self._work.end(job.id, "done")
+        finally:
+            self._work.release_delivery(job.id)
+
+    def _is_wanted(self, job: Job) -> bool:
+        """Whether that Label Studio has just this project: several may share a backend, and ids repeat."""
+        if self._settings.label_studio_url is None or self._settings.label_studio_api_key is None:
+            return False
+        if job.project not in self._matching:
+            self._matching[job.project] = self._has_project(job.project)
+            if not self._matching[job.project]:
+                _log.warning("Project %s is not in this Label Studio; its batch is only cached", job.project)
+        return self._matching[job.project]
+
+    def _has_project(self, project: str) -> bool:
+        from label_studio_sdk.core.api_error import ApiError
+
+        number, _, created = project.partition(".")
+        if not number.isdigit() or not created.isdigit():
+            return False
+        try:
+            found = self._connected().projects.get(id=int(number))
+        except ApiError as error:
+            if error.status_code == 404:
+                return False
+            raise
+        at = found.created_at
+        return isinstance(at, datetime) and int(at.timestamp()) == int(created)
+
+    def _deliver(self, job: Job, done: Sequence[DoneTask]) -> None:
+        """Imports the predictions of tasks that have none of this model version yet.
+
+        One unknown task fails a whole call, so a refused call is halved until the culprit is found.
+        """
+        from label_studio_sdk.core.api_error import ApiError
+
+        project = int(job.project.partition(".")[0])
+        has_one = self._tasks_with_version(project, [task.task_id for task in done], job.model_version)
+        new = [task for task in done if task.task_id is not None and task.task_id not in has_one]
+        try:
+            if new:
+                predictions: Any = [{"task": task.task_id, **task.prediction} for task in new]
+                self._connected().projects.import_predictions(
+                    id=project, request=predictions, request_options={"timeout_in_seconds": _TIMEOUT_SECONDS}
+                )
+        except ApiError as error:
+            if error.status_code not in (400, 404, 422):
+                raise
+            if len(new) == 1:
+                self._work.undeliverable(
+                    [new[0].row], f"Label Studio refuses the prediction: {error.body}"[:500]
+                )
+                _log.warning("Label Studio refuses the prediction of task %s", new[0].task_id)
+                new = []
+            else:
+                self._deliver(job, new[: len(new) // 2])
+                self._deliver(job, new[len(new) // 2 :])
+        self._work.delivered([task.row for task in done])
+
+    def _tasks_with_version(self, project: int, task_ids: Sequence[int | None], version: str) -> set[int]:
+        """Those of the tasks that have a prediction of this model version by now."""
+        wanted = [task_id for task_id in task_ids if task_id is not None]
+        query = {"selectedItems": {"all": False, "included": wanted}}
+        tasks: Any = self._connected().tasks.list(
+            project=project,
+            fields="all",
+            query=json.dumps(query),
+            page_size=_MOST_AT_ONCE,
+            request_options={"timeout_in_seconds": _TIMEOUT_SECONDS},
+        )
+        found = (task.model_dump() for task in tasks)
+        return {
+            task["id"]
+            for task in found
+            if any(_version(prediction) == version for prediction in task.get("predictions") or ())
+        }
+
+    def _connected(self) -> "LabelStudio":
+        if self._client is None:
+            from label_studio_sdk.client import LabelStudio  # tens of megabytes, for those who use it
+
+            key = self._settings.label_studio_api_key
+            self._client = LabelStudio(
+                base_url=self._settings.label_studio_url, api_key=key.get_secret_value() if key else ""
+            )
+        return self._client
+
+    def _prune(self) -> None:
+        self._stored.prune(
+            max_age=self._settings.cache_days * _DAY_SECONDS, max_rows=self._settings.cache_max_rows
+        )
+        self._work.prune(max_age=_DAY_SECONDS)
+
+
+def _version(prediction: Any) -> str | None:
+    return prediction.get("model_version") if isinstance(prediction, dict) else None

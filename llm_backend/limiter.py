@@ -1,0 +1,73 @@
+"""How many completions of batches one endpoint may have under way, as it says itself by 429.
+
+Like a network's congestion control: after a 429 nothing starts for as long as the endpoint asks, then the
+number begins at one, doubles up to half of what it was, and grows slowly from there.
+"""
+
+import threading
+import time
+
+_FIRST_PAUSE_SECONDS = 1.0
+_LONGEST_PAUSE_SECONDS = 30.0
+
+
+class Limiter:
+    """Thread-safe. Seconds are of `time.monotonic()`."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._limit = float(most)
+        self._threshold = float(most)  # below it the limit doubles, above it it creeps
+        self._under_way = 0
+        self._resumes_at = 0.0
+        self._pause = _FIRST_PAUSE_SECONDS
+        self._lock = threading.Lock()
+
+    def room(self) -> int:
+        """How many more may start now."""
+        with self._lock:
+            paused = time.monotonic() < self._resumes_at
+            return 0 if paused else max(0, int(self._limit) - self._under_way)
+
+    def seconds_to_wait(self) -> float:
+        """How long nothing may start; 0 when it may."""
+        with self._lock:
+            return max(0.0, self._resumes_at - time.monotonic())
+
+    def start(self) -> bool:
+        """Takes a place; whether there was one."""
+        with self._lock:
+            if time.monotonic() < self._resumes_at or self._under_way >= int(self._limit):
+                return False
+            self._under_way += 1
+            return True
+
+    def succeeded(self) -> None:
+        """Gives the place back; the endpoint takes this much."""
+        with self._lock:
+            self._under_way -= 1
+            self._pause = _FIRST_PAUSE_SECONDS
+            step = 1.0 if self._limit < self._threshold else 1.0 / self._limit
+            self._limit = min(float(self._most), self._limit + step)
+
+    def failed(self) -> None:
+        """Gives the place back; the failure says nothing about how much the endpoint takes."""
+        with self._lock:
+            self._under_way -= 1
+
+    def refused(self, retry_after: float | None) -> None:
+        """Gives the place back after a 429 or a lost connection.
+
+        Nothing starts for `retry_after` seconds; without them, for a time that grows.
+        """
+        with self._lock:
+            self._under_way -= 1
+            now = time.monotonic()
+            if now >= self._resumes_at:  # the first of those that were under way together
+                self._threshold = max(1.0, self._limit / 2)
+                self._limit = 1.0
+                pause = self._pause if retry_after is None else retry_after
+                self._pause = min(_LONGEST_PAUSE_SECONDS, self._pause * 2)
+            else:
+                pause = retry_after or 0.0
+            self._resumes_at = max(self._resumes_at, now + pause)

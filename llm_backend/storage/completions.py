@@ -1,0 +1,69 @@
+"""Completions that were paid for: every reply under the key of what was asked."""
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import sqlalchemy as sa
+
+from llm_backend.storage.database import METADATA, Database
+from llm_backend.values import Reply
+
+_completions = sa.Table(
+    "completions",
+    METADATA,
+    sa.Column("key", sa.String(64), primary_key=True),
+    sa.Column("reply", sa.Text, nullable=False),
+    sa.Column("created_at", sa.Double, nullable=False, index=True),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class KeyedReply:
+    """A reply and the key of what it answers."""
+
+    key: str
+    reply: Reply
+
+
+class StoredCompletions:
+    """Replies by key."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def get(self, keys: Sequence[str], *, max_age: float | None = None) -> dict[str, Reply]:
+        """The replies there are for the keys, of the last `max_age` seconds if it is given."""
+        wanted = sa.select(_completions.c.key, _completions.c.reply).where(_completions.c.key.in_(keys))
+        if max_age is not None:
+            wanted = wanted.where(_completions.c.created_at > time.time() - max_age)
+        with self._database.reading() as connection:
+            return {row.key: _as_reply(row.reply) for row in connection.execute(wanted)}
+
+    def put(self, connection: sa.Connection, replies: Sequence[KeyedReply]) -> None:
+        """Stores the replies in the caller's transaction; a newer one replaces an older."""
+        now = time.time()
+        by_key = {
+            item.key: {"key": item.key, "reply": json.dumps(asdict(item.reply)), "created_at": now}
+            for item in replies
+        }
+        self._database.upsert(connection, _completions, list(by_key.values()), ["reply", "created_at"])
+
+    def prune(self, *, max_age: float, max_rows: int) -> int:
+        """Drops replies older than `max_age` seconds and the oldest above `max_rows`; how many it dropped."""
+        age = _completions.c.created_at
+        with self._database.writing() as connection:
+            dropped = connection.execute(_completions.delete().where(age < time.time() - max_age)).rowcount
+            newest_to_drop = connection.execute(
+                sa.select(age).order_by(age.desc()).offset(max_rows).limit(1)
+            ).scalar()
+            if newest_to_drop is not None:
+                dropped += connection.execute(_completions.delete().where(age <= newest_to_drop)).rowcount
+        return dropped
+
+
+def _as_reply(stored: str) -> Reply:
+    values = json.loads(stored)
+    logprobs = values.pop("token_logprobs", ())
+    return Reply(**values, token_logprobs=tuple((token, logprob) for token, logprob in logprobs))

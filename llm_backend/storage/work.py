@@ -1,0 +1,465 @@
+"""The work list: batches (jobs) and their tasks, shared by all processes and machines on one database.
+
+A task is `pending` until it is `done` (it has a prediction, to be answered or delivered), `handed_over`
+(Label Studio has the prediction) or `failed`. Processes take pending tasks by leases: one conditional
+UPDATE, the same on SQLite and PostgreSQL; what a dead process had taken is taken anew when its lease has
+run out. Times are seconds since the epoch.
+"""
+
+import json
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+
+from llm_backend.storage.database import METADATA, Database
+from llm_backend.values import Json
+
+_jobs = sa.Table(
+    "jobs",
+    METADATA,
+    sa.Column("id", sa.String(32), primary_key=True),
+    sa.Column("project", sa.Text, nullable=False, index=True),
+    sa.Column("model_version", sa.Text, nullable=False),
+    sa.Column("label_config", sa.Text, nullable=False),
+    sa.Column("extra_params", sa.Text, nullable=False),
+    sa.Column("prompt", sa.Text, nullable=False),
+    sa.Column("state", sa.String(16), nullable=False, index=True),
+    sa.Column("reason", sa.Text, nullable=False, server_default=""),
+    sa.Column("code", sa.String(64), nullable=False, server_default=""),
+    sa.Column("created_at", sa.Double, nullable=False),
+    sa.Column("open_until", sa.Double, nullable=False),
+    sa.Column("delivery_lease_until", sa.Double, nullable=False, server_default="0"),
+)
+_tasks = sa.Table(
+    "job_tasks",
+    METADATA,
+    sa.Column("id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=True),
+    sa.Column("job_id", sa.String(32), sa.ForeignKey("jobs.id", ondelete="CASCADE"), nullable=False),
+    sa.Column("identity", sa.String(96), nullable=False),
+    sa.Column("task_id", sa.BigInteger),
+    sa.Column("data", sa.Text, nullable=False),
+    sa.Column("wanted_until", sa.Double, nullable=False),
+    sa.Column("state", sa.String(16), nullable=False, server_default="pending"),
+    sa.Column("owner", sa.String(64), nullable=False, server_default=""),
+    sa.Column("lease_until", sa.Double, nullable=False, server_default="0"),
+    sa.Column("prediction", sa.Text),
+    sa.Column("code", sa.String(64), nullable=False, server_default=""),
+    sa.Column("reason", sa.Text, nullable=False, server_default=""),
+    sa.Column("tokens", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("finished_at", sa.Double),
+    sa.UniqueConstraint("job_id", "identity"),
+)
+sa.Index("job_tasks_in_turn", _tasks.c.job_id, _tasks.c.state, _tasks.c.wanted_until.desc(), _tasks.c.id)
+Item = TypeVar("Item")
+_COLUMNS_AT_ONCE = 500  # databases limit how many values one statement may carry
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A batch: what it began with, and how it stands.
+
+    `state` is `active`, `done`, `stopped` (by a person or a newer batch) or `failed` (`code` and `reason`
+    say why). Nothing is delivered before `open_until`: until then a request may still answer.
+    """
+
+    id: str
+    project: str
+    model_version: str
+    label_config: str
+    extra_params: Json
+    prompt: str
+    state: str
+    code: str
+    reason: str
+    created_at: float
+    open_until: float
+
+
+@dataclass(frozen=True, slots=True)
+class NewTask:
+    """A task to be worked on. `identity` tells it apart within its job, other data included."""
+
+    identity: str
+    task_id: int | None
+    data: Json
+
+
+@dataclass(frozen=True, slots=True)
+class WorkItem:
+    """A task taken by a lease that runs out at `lease_until`."""
+
+    row: int
+    job_id: str
+    task_id: int | None
+    data: Json
+    lease_until: float
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How the work on a taken task ended: a prediction, or a failure's code and reason, or neither, which
+    gives it back.
+    """
+
+    item: WorkItem
+    prediction: Json | None = None
+    tokens: int = 0
+    code: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskResult:
+    """How a task stands. `prediction` is there when it is done."""
+
+    state: str
+    prediction: Json | None
+    code: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class DoneTask:
+    """A task whose prediction waits for delivery."""
+
+    row: int
+    task_id: int | None
+    prediction: Json
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How many tasks of a job are where, the tokens they took, and how many were finished of late."""
+
+    done: int
+    failed: int
+    left: int
+    undelivered: int
+    tokens: int
+    per_second: float
+
+
+class WorkList:
+    """Jobs and their tasks. Every method is one transaction."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def submit(self, job: Job, tasks: Sequence[NewTask]) -> str:
+        """Adds the tasks to the project's job with this model version, which is made if need be; its id.
+
+        Tasks that are there already keep what they have, but failed ones are tried again; other data of the
+        same task replaces the earlier. An active job of the project with another model version is stopped.
+        """
+        with self._database.writing() as connection:
+            connection.execute(
+                _jobs.update()
+                .where(_jobs.c.project == job.project, _jobs.c.state == "active")
+                .where(_jobs.c.model_version != job.model_version)
+                .values(state="stopped", reason="A newer batch with another prompt or model took its place")
+            )
+            known = connection.execute(
+                sa.select(_jobs.c.id, _jobs.c.open_until)
+                .where(_jobs.c.project == job.project, _jobs.c.model_version == job.model_version)
+                .order_by(_jobs.c.created_at.desc())
+            ).first()
+            if known is None:
+                connection.execute(_jobs.insert().values(**_job_values(job)))
+                job_id = job.id
+            else:
+                job_id = known.id
+                open_until = max(job.open_until, known.open_until)
+                connection.execute(
+                    _jobs.update()
+                    .where(_jobs.c.id == job_id)
+                    .values(state="active", code="", reason="", open_until=open_until)
+                )
+                self._forget_other_data(connection, job_id, tasks)
+                self._want_again(connection, job_id, tasks, job.open_until)
+            self._insert_new(connection, job_id, tasks, job.open_until)
+        return job_id
+
+    def active_jobs(self) -> list[Job]:
+        """The jobs with work or deliveries left; those for which a request is open come first."""
+        now = time.time()
+        with self._database.reading() as connection:
+            rows = connection.execute(_jobs.select().where(_jobs.c.state == "active")).all()
+        return sorted((_as_job(row) for row in rows), key=lambda job: (job.open_until < now, job.created_at))
+
+    def recent_jobs(self, limit: int = 50) -> list[Job]:
+        """The newest jobs, newest first."""
+        newest = _jobs.select().order_by(_jobs.c.created_at.desc()).limit(limit)
+        with self._database.reading() as connection:
+            return [_as_job(row) for row in connection.execute(newest)]
+
+    def job(self, job_id: str) -> Job | None:
+        """The job, or None."""
+        with self._database.reading() as connection:
+            row = connection.execute(_jobs.select().where(_jobs.c.id == job_id)).first()
+        return _as_job(row) if row else None
+
+    def lease(self, job_id: str, owner: str, room: int, seconds: float) -> list[WorkItem]:
+        """Takes at most `room` tasks of the job for so many seconds; those asked for last come first."""
+        now = time.time()
+        free = (_tasks.c.job_id == job_id) & (_tasks.c.state == "pending") & (_tasks.c.lease_until < now)
+        in_turn = (_tasks.c.wanted_until.desc(), _tasks.c.id)
+        first = sa.select(_tasks.c.id).where(free).order_by(*in_turn).limit(room)
+        with self._database.writing() as connection:
+            rows = connection.execute(
+                _tasks.update()
+                .where(_tasks.c.id.in_(first), free)
+                .values(owner=owner, lease_until=now + seconds)
+                .returning(_tasks.c.id, _tasks.c.task_id, _tasks.c.data)
+            ).all()
+        return [
+            WorkItem(row.id, job_id, row.task_id, json.loads(row.data), now + seconds)
+            for row in sorted(rows, key=lambda row: row.id)
+        ]
+
+    def finish(self, connection: sa.Connection, owner: str, outcomes: Sequence[Outcome]) -> None:
+        """Writes down how leased tasks ended, in the caller's transaction; not those whose lease was lost."""
+        if not outcomes:
+            return
+        now = time.time()
+        statement = (
+            _tasks.update()
+            .where(_tasks.c.id == sa.bindparam("row"), _tasks.c.state == "pending", _tasks.c.owner == owner)
+            .values(
+                state=sa.bindparam("new_state"),
+                prediction=sa.bindparam("new_prediction"),
+                code=sa.bindparam("new_code"),
+                reason=sa.bindparam("new_reason"),
+                tokens=_tasks.c.tokens + sa.bindparam("new_tokens"),
+                finished_at=sa.bindparam("new_finished_at"),
+                lease_until=0,
+            )
+        )
+        connection.execute(statement, [_outcome_values(outcome, now) for outcome in outcomes])
+
+    def unfinished(self, job_id: str, identities: Sequence[str]) -> int:
+        """How many of these tasks are still pending, while their job is active."""
+        with self._database.reading() as connection:
+            pending = 0
+            for some in _chunks(identities):
+                pending += connection.execute(
+                    sa.select(sa.func.count())
+                    .select_from(_tasks.join(_jobs))
+                    .where(_tasks.c.job_id == job_id, _tasks.c.identity.in_(some))
+                    .where(_tasks.c.state == "pending", _jobs.c.state == "active")
+                ).scalar_one()
+        return pending
+
+    def hand_over(self, job_id: str, identities: Sequence[str], open_until: float) -> dict[str, TaskResult]:
+        """The results of these tasks, for the response that is about to leave.
+
+        In the same transaction the done ones leave the delivery list, and the request that was open until
+        `open_until` is closed.
+        """
+        results: dict[str, TaskResult] = {}
+        with self._database.writing() as connection:
+            for some in _chunks(identities):
+                chosen = (_tasks.c.job_id == job_id) & _tasks.c.identity.in_(some)
+                for row in connection.execute(_tasks.select().where(chosen)):
+                    prediction = json.loads(row.prediction) if row.prediction else None
+                    results[row.identity] = TaskResult(row.state, prediction, row.code, row.reason)
+                connection.execute(
+                    _tasks.update().where(chosen, _tasks.c.state == "done").values(state="handed_over")
+                )
+            connection.execute(
+                _jobs.update()
+                .where(_jobs.c.id == job_id, _jobs.c.open_until == open_until)
+                .values(open_until=0)
+            )
+        return results
+
+    def end(self, job_id: str, state: str, *, code: str = "", reason: str = "") -> bool:
+        """Ends an active job; whether it was one."""
+        with self._database.writing() as connection:
+            ended = connection.execute(
+                _jobs.update()
+                .where(_jobs.c.id == job_id, _jobs.c.state == "active")
+                .values(state=state, code=code, reason=reason)
+            )
+            return bool(ended.rowcount)
+
+    def progress(self, job_id: str, *, of_late: float = 20) -> Progress:
+        """How the job stands; `per_second` counts the tasks finished in the last `of_late` seconds."""
+        now = time.time()
+        counts = sa.select(
+            _tasks.c.state,
+            sa.func.count().label("tasks"),
+            sa.func.sum(_tasks.c.tokens).label("tokens"),
+            sa.func.sum(sa.case((_tasks.c.finished_at > now - of_late, 1), else_=0)).label("of_late"),
+            sa.func.min(_tasks.c.finished_at).label("first"),
+        )
+        with self._database.reading() as connection:
+            rows = connection.execute(counts.where(_tasks.c.job_id == job_id).group_by(_tasks.c.state)).all()
+        tasks = {row.state: row.tasks for row in rows}
+        began = min((row.first for row in rows if row.first is not None), default=now)
+        return Progress(
+            done=tasks.get("done", 0) + tasks.get("handed_over", 0),
+            failed=tasks.get("failed", 0),
+            left=tasks.get("pending", 0),
+            undelivered=tasks.get("done", 0),
+            tokens=sum(row.tokens or 0 for row in rows),
+            per_second=sum(row.of_late for row in rows) / max(1.0, min(of_late, now - began)),
+        )
+
+    def lease_delivery(self, job_id: str, seconds: float) -> bool:
+        """Takes the right to deliver the job's predictions, if no request is open and nobody else has it."""
+        now = time.time()
+        with self._database.writing() as connection:
+            taken = connection.execute(
+                _jobs.update()
+                .where(_jobs.c.id == job_id, _jobs.c.state == "active", _jobs.c.open_until < now)
+                .where(_jobs.c.delivery_lease_until < now)
+                .values(delivery_lease_until=now + seconds)
+            )
+            return bool(taken.rowcount)
+
+    def release_delivery(self, job_id: str) -> None:
+        """Gives that right back."""
+        with self._database.writing() as connection:
+            connection.execute(_jobs.update().where(_jobs.c.id == job_id).values(delivery_lease_until=0))
+
+    def undelivered(self, job_id: str, limit: int) -> list[DoneTask]:
+        """The first done tasks that nobody has handed over."""
+        done = (
+            _tasks.select()
+            .where(_tasks.c.job_id == job_id, _tasks.c.state == "done")
+            .order_by(_tasks.c.id)
+            .limit(limit)
+        )
+        with self._database.reading() as connection:
+            return [
+                DoneTask(row.id, row.task_id, json.loads(row.prediction)) for row in connection.execute(done)
+            ]
+
+    def delivered(self, rows: Sequence[int]) -> None:
+        """These tasks have reached Label Studio, or it has them already."""
+        self._set_rows(rows, state="handed_over")
+
+    def undeliverable(self, rows: Sequence[int], reason: str) -> None:
+        """Label Studio will not take the predictions of these tasks."""
+        self._set_rows(rows, state="failed", code="delivery", reason=reason)
+
+    def prune(self, *, max_age: float) -> None:
+        """Drops ended jobs that began more than `max_age` seconds ago, with their tasks."""
+        old = (_jobs.c.state != "active") & (_jobs.c.created_at < time.time() - max_age)
+        with self._database.writing() as connection:
+            ids = connection.execute(sa.select(_jobs.c.id).where(old)).scalars().all()
+            connection.execute(_tasks.delete().where(_tasks.c.job_id.in_(ids)))
+            connection.execute(_jobs.delete().where(_jobs.c.id.in_(ids)))
+
+    def _set_rows(self, rows: Sequence[int], **values: Any) -> None:
+        with self._database.writing() as connection:
+            for some in _chunks(rows):
+                connection.execute(
+                    _tasks.update().where(_tasks.c.id.in_(some), _tasks.c.state == "done").values(**values)
+                )
+
+    def _forget_other_data(self, connection: sa.Connection, job_id: str, tasks: Sequence[NewTask]) -> None:
+        """Drops tasks whose data has changed since: their predictions would be about something else."""
+        for some in _chunks([task for task in tasks if task.task_id is not None]):
+            connection.execute(
+                _tasks.delete()
+                .where(_tasks.c.job_id == job_id, _tasks.c.task_id.in_([task.task_id for task in some]))
+                .where(_tasks.c.identity.not_in([task.identity for task in some]))
+            )
+
+    def _want_again(
+        self, connection: sa.Connection, job_id: str, tasks: Sequence[NewTask], wanted_until: float
+    ) -> None:
+        """Lets the tasks that are there already have their turn soon, and failed ones another try."""
+        for some in _chunks([task.identity for task in tasks]):
+            chosen = (_tasks.c.job_id == job_id) & _tasks.c.identity.in_(some)
+            connection.execute(
+                _tasks.update().where(chosen, _tasks.c.state == "pending").values(wanted_until=wanted_until)
+            )
+            connection.execute(
+                _tasks.update()
+                .where(chosen, _tasks.c.state == "failed")
+                .values(state="pending", code="", reason="", lease_until=0, wanted_until=wanted_until)
+            )
+
+    def _insert_new(
+        self, connection: sa.Connection, job_id: str, tasks: Sequence[NewTask], wanted_until: float
+    ) -> None:
+        there: set[str] = set()
+        for some in _chunks([task.identity for task in tasks]):
+            there |= set(
+                connection.execute(
+                    sa.select(_tasks.c.identity).where(_tasks.c.job_id == job_id, _tasks.c.identity.in_(some))
+                ).scalars()
+            )
+        new = {task.identity: task for task in tasks if task.identity not in there}
+        if new:
+            connection.execute(
+                _tasks.insert(),
+                [
+                    {
+                        "job_id": job_id,
+                        "identity": task.identity,
+                        "task_id": task.task_id,
+                        "data": json.dumps(task.data),
+                        "wanted_until": wanted_until,
+                    }
+                    for task in new.values()
+                ],
+            )
+
+
+def new_job(
+    project: str,
+    *,
+    model_version: str,
+    label_config: str,
+    extra_params: Mapping[str, Any],
+    prompt: str,
+    open_until: float,
+) -> Job:
+    """A job that has not been submitted yet."""
+    return Job(
+        id=uuid.uuid4().hex,
+        project=project,
+        model_version=model_version,
+        label_config=label_config,
+        extra_params=dict(extra_params),
+        prompt=prompt,
+        state="active",
+        code="",
+        reason="",
+        created_at=time.time(),
+        open_until=open_until,
+    )
+
+
+def _job_values(job: Job) -> dict[str, Any]:
+    values = {column.name: getattr(job, column.name, None) for column in _jobs.columns}
+    return values | {"extra_params": json.dumps(job.extra_params), "delivery_lease_until": 0}
+
+
+def _as_job(row: Any) -> Job:
+    values = {name: value for name, value in row._mapping.items() if name != "delivery_lease_until"}
+    return Job(**values | {"extra_params": json.loads(row.extra_params)})
+
+
+def _outcome_values(outcome: Outcome, now: float) -> dict[str, Any]:
+    given_back = outcome.prediction is None and not outcome.code
+    return {
+        "row": outcome.item.row,
+        "new_state": "pending" if given_back else "done" if outcome.prediction is not None else "failed",
+        "new_prediction": json.dumps(outcome.prediction) if outcome.prediction is not None else None,
+        "new_code": outcome.code,
+        "new_reason": outcome.reason,
+        "new_tokens": outcome.tokens,
+        "new_finished_at": None if given_back else now,
+    }
+
+
+def _chunks(items: Sequence[Item]) -> list[Sequence[Item]]:
+    return [items[start : start + _COLUMNS_AT_ONCE] for start in range(0, len(items), _COLUMNS_AT_ONCE)]

@@ -1,0 +1,248 @@
+"""Works off the list: takes tasks by leases, asks side by side, and has the outcomes written.
+
+Every process runs one. It goes on with what a deadline, a crash or a restart has cut off.
+"""
+
+import logging
+import threading
+import time
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+
+from llm_backend.completer import Completer
+from llm_backend.errors import (
+    AuthenticationFailedError,
+    BackendError,
+    ConnectionFailedError,
+    ExtraParamsError,
+    LabelingConfigError,
+    MissingSettingsError,
+    ModelNotFoundError,
+    QuotaExhaustedError,
+    RateLimitedError,
+    StorageError,
+)
+from llm_backend.limiter import Limiter
+from llm_backend.metrics import Metrics
+from llm_backend.parameters import require_settings
+from llm_backend.plan import Plan, make_plan
+from llm_backend.recorder import Record, Recorder
+from llm_backend.settings import Settings
+from llm_backend.storage import Job, WorkItem, WorkList
+from llm_backend.storage.completions import KeyedReply
+from llm_backend.storage.work import Outcome
+from llm_backend.values import Endpoint
+
+_log = logging.getLogger(__name__)
+
+# Nothing that follows can succeed after one of these.
+_HOPELESS = (
+    AuthenticationFailedError,
+    ExtraParamsError,
+    LabelingConfigError,
+    MissingSettingsError,
+    ModelNotFoundError,
+    QuotaExhaustedError,
+)
+_IDLE_SECONDS = 1.0
+_PROGRESS_SECONDS = 5.0
+_LEASE_MARGIN_SECONDS = 60.0
+
+
+class Worker:
+    """One thread that takes tasks, and `max_concurrency` threads that work on them."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        work: WorkList,
+        completer: Completer,
+        recorder: Recorder,
+        metrics: Metrics,
+        *,
+        owner: str,
+        changed: threading.Condition,
+    ) -> None:
+        self._settings = settings
+        self._work = work
+        self._completer = completer
+        self._recorder = recorder
+        self._metrics = metrics
+        self._owner = owner
+        self._changed = changed
+        self._lease_seconds = settings.llm_timeout + _LEASE_MARGIN_SECONDS
+        self._pool = ThreadPoolExecutor(settings.max_concurrency, thread_name_prefix="batch")
+        self._limiters: dict[Endpoint, Limiter] = {}
+        self._plans: dict[str, Plan] = {}
+        self._proven: set[str] = set()  # jobs of which something has succeeded here
+        self._taken: dict[str, deque[WorkItem]] = {}
+        self._running = 0
+        self._lock = threading.Lock()
+        self._wake = threading.Event()
+        self._closing = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Begins to look for work, or looks again at once."""
+        with self._lock:
+            if self._thread is None and not self._closing.is_set():
+                self._thread = threading.Thread(target=self._run, name="worker", daemon=True)
+                self._thread.start()
+        self._wake.set()
+
+    def close(self) -> None:
+        """Takes nothing more, waits for what is under way, and gives back what has not begun."""
+        self._closing.set()
+        self._wake.set()
+        if self._thread is not None:
+            self._thread.join()
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        self._give_back(list(self._taken))
+
+    def _run(self) -> None:
+        said_at = time.monotonic()
+        while not self._closing.is_set():
+            self._wake.clear()
+            try:
+                jobs = self._work.active_jobs()
+                self._take(jobs)
+                if jobs and time.monotonic() - said_at > _PROGRESS_SECONDS:
+                    said_at = time.monotonic()
+                    self._say_progress(jobs)
+            except StorageError as error:
+                _log.error("The work list cannot be used: %s", error.reason)
+            self._start_runners()
+            self._wake.wait(self._seconds_to_wait())
+
+    def _take(self, jobs: list[Job]) -> None:
+        """Leases as much as keeps all threads busy for a while, a fair share of each job."""
+        self._give_back([job_id for job_id in self._taken if job_id not in {job.id for job in jobs}])
+        enough = 2 * self._settings.max_concurrency
+        for job in jobs:
+            with self._lock:
+                here = len(self._taken.setdefault(job.id, deque()))
+            room = -(-enough // len(jobs)) - here
+            if room < enough // (2 * len(jobs)) or self._plan(job) is None:
+                continue
+            leased = self._work.lease(job.id, self._owner, room, self._lease_seconds)
+            with self._lock:
+                self._taken[job.id].extend(leased)
+
+    def _start_runners(self) -> None:
+        with self._lock:
+            waiting = sum(map(len, self._taken.values()))
+            for _ in range(min(waiting, self._settings.max_concurrency - self._running)):
+                self._running += 1
+                self._pool.submit(self._work_on)
+
+    def _seconds_to_wait(self) -> float:
+        pauses = [limiter.seconds_to_wait() for limiter in self._limiters.values()]
+        return min([_IDLE_SECONDS, *(pause for pause in pauses if pause > 0)])
+
+    def _work_on(self) -> None:
+        """One thread: item after item, until there is none that may start."""
+        try:
+            while (begun := self._begin()) is not None:
+                self._one(*begun)
+        except Exception:
+            _log.exception("Unexpected error in a batch")
+        finally:
+            with self._lock:
+                self._running -= 1
+
+    def _begin(self) -> tuple[Plan, Limiter, WorkItem] | None:
+        """The next item whose endpoint has room; jobs take turns."""
+        with self._lock:
+            if self._closing.is_set():
+                return None
+            for job_id in list(self._taken):
+                items, plan = self._taken[job_id], self._plans.get(job_id)
+                if not items or plan is None:
+                    continue
+                limiter = self._limiters[plan.parameters.endpoint]
+                if not limiter.start():
+                    continue
+                item = items.popleft()
+                self._taken[job_id] = self._taken.pop(job_id)  # to the end of the line
+                if len(items) <= self._settings.max_concurrency // 2:
+                    self._wake.set()
+                return plan, limiter, item
+            return None
+
+    def _one(self, plan: Plan, limiter: Limiter, item: WorkItem) -> None:
+        """One task, from its data to a written outcome."""
+        replies: tuple[KeyedReply, ...] = ()
+        if time.time() > item.lease_until - self._settings.llm_timeout:
+            limiter.failed()  # it waited so long that somebody else may have it by now
+            return
+        try:
+            completion, replies = self._completer.ask_once(plan, item.data)
+            prediction = plan.prediction(completion)
+        except RateLimitedError as error:
+            limiter.refused(error.retry_after)
+            outcome = Outcome(item)
+        except ConnectionFailedError as error:
+            limiter.refused(None)
+            outcome = Outcome(item)
+            if item.job_id not in self._proven:
+                self._give_up(item.job_id, error)
+        except _HOPELESS as error:
+            limiter.failed()
+            outcome = Outcome(item)
+            self._give_up(item.job_id, error)
+        except BackendError as error:
+            limiter.failed()
+            self._metrics.task(error.code)
+            _log.warning("Task %s has no prediction: %s", item.task_id, error.reason)
+            outcome = Outcome(item, code=error.code, reason=error.reason)
+        except Exception:
+            limiter.failed()
+            _log.exception("Unexpected error with task %s", item.task_id)
+            outcome = Outcome(
+                item, code="internal_error", reason="Internal error: the server's log says more"
+            )
+        else:
+            limiter.succeeded()
+            self._metrics.task("predicted")
+            self._proven.add(item.job_id)
+            tokens = completion.prompt_tokens + completion.completion_tokens
+            outcome = Outcome(item, prediction, tokens)
+        self._recorder.put(Record(replies, outcome))
+
+    def _plan(self, job: Job) -> Plan | None:
+        """The job's plan; when there can be none, the job ends."""
+        if job.id not in self._plans:
+            try:
+                plan = make_plan(self._settings, job.label_config, job.extra_params, job.prompt)
+                require_settings(plan.parameters)
+            except BackendError as error:
+                self._give_up(job.id, error)
+                return None
+            self._limiters.setdefault(plan.parameters.endpoint, Limiter(self._settings.max_concurrency))
+            self._plans[job.id] = plan
+        return self._plans[job.id]
+
+    def _give_up(self, job_id: str, error: BackendError) -> None:
+        """Ends a job in which nothing can succeed."""
+        if self._work.end(job_id, "failed", code=error.code, reason=error.reason):
+            _log.error("The batch %s stops: %s", job_id, error.reason)
+        with self._changed:
+            self._changed.notify_all()
+
+    def _give_back(self, job_ids: list[str]) -> None:
+        """Ends the leases of tasks that have not begun, and forgets the jobs."""
+        for job_id in job_ids:
+            with self._lock:
+                items = self._taken.pop(job_id, ())
+                self._plans.pop(job_id, None)
+            self._proven.discard(job_id)
+            for item in items:
+                self._recorder.put(Record(outcome=Outcome(item)))
+
+    def _say_progress(self, jobs: list[Job]) -> None:
+        for job in jobs:
+            progress = self._work.progress(job.id)
+            _log.info(
+                "Batch %s of project %s: %d done, %d failed, %d left, %.1f a second",
+                job.id, job.project, progress.done, progress.failed, progress.left, progress.per_second,
+            )  # fmt: skip
