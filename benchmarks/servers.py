@@ -38,6 +38,11 @@ class Server:
                 return int(line.split()[1]) / 1024
         raise RuntimeError("no VmRSS")
 
+    def worker_cpu_seconds(self) -> float:
+        """CPU time that the worker has used, in user and kernel mode."""
+        fields = Path(f"/proc/{self.worker_pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def post(self, path: str, body: dict[str, Any]) -> Any:
         """The JSON answer to the JSON body."""
         request = urllib.request.Request(
@@ -48,9 +53,12 @@ class Server:
 
 
 @contextmanager
-def stub_llm(latency: float = 0.0) -> Iterator[str]:
-    """An OpenAI-compatible server in a process of its own that needs `latency` seconds for an answer."""
-    command = [sys.executable, "-m", "benchmarks.stub", str(latency)]
+def stub_llm(latency: float = 0.0, faults: str = "none") -> Iterator[str]:
+    """An OpenAI-compatible server in a process of its own that needs `latency` seconds for an answer.
+
+    `faults` is explained in `benchmarks.stub`.
+    """
+    command = [sys.executable, "-m", "benchmarks.stub", str(latency), faults]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None

@@ -20,7 +20,8 @@ from llm_backend.values import Json
 from llm_backend.worker import Worker
 
 _log = logging.getLogger(__name__)
-_LOOK_AGAIN_SECONDS = 0.5  # for what other processes have finished
+_LOOK_AT_MOST_EVERY_SECONDS = 0.05
+_LOOK_AGAIN_SECONDS = 0.3  # for what other processes have finished
 
 
 class Batches:
@@ -69,7 +70,7 @@ class Batches:
         )
         job_id = self._work.submit(job, new)
         self._worker.start()
-        self._wait(job_id, identities, deadline)
+        self._wait(job_id, open_until, deadline)
         results = self._work.hand_over(job_id, identities, open_until)
         return self._entries(job_id, identities, results)
 
@@ -80,11 +81,13 @@ class Batches:
         self._metrics.task("predicted")
         return plan.prediction(completion)
 
-    def _wait(self, job_id: str, identities: Sequence[str], deadline: float) -> None:
-        """Until all of these tasks are finished, their job has ended, or the deadline has come."""
-        while (remaining := deadline - time.monotonic()) > 0:
-            if not self._work.unfinished(job_id, identities):
+    def _wait(self, job_id: str, open_until: float, deadline: float) -> None:
+        """Until all tasks of the request are finished, their job has ended, or the deadline has come."""
+        while self._work.is_waited_for(job_id, open_until):
+            remaining = deadline - time.monotonic()
+            if remaining <= 0:
                 return
+            time.sleep(min(remaining, _LOOK_AT_MOST_EVERY_SECONDS))
             with self._changed:
                 self._changed.wait(min(remaining, _LOOK_AGAIN_SECONDS))
 

@@ -256,6 +256,29 @@ def test_threads_lose_nothing(open_storage: Open, tmp_path: Path) -> None:
     check_nothing_is_lost(open_storage())
 
 
+@pytest.mark.parametrize("attempt", range(40))
+def test_many_open_a_new_database_at_once(tmp_path: Path, attempt: int) -> None:
+    """Workers that all start on a database that is not there yet do not get in each other's way."""
+    together = threading.Barrier(8)
+    errors: list[Exception] = []
+
+    def start(worker: int) -> None:
+        storage = Storage(None, tmp_path)
+        together.wait(20)
+        try:
+            storage.remember_prompt(f"{worker}", f"{attempt}")
+        except StorageError as error:
+            errors.append(error)
+        storage.close()
+
+    threads = [threading.Thread(target=start, args=(worker,)) for worker in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+
+
 def test_processes_lose_nothing(open_storage: Open, tmp_path: Path) -> None:
     """Several workers start on a new database at once, all write, and nothing is lost."""
     context = multiprocessing.get_context("spawn")

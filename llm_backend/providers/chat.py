@@ -67,7 +67,7 @@ class ChatClient:
         self._max_retries = max_retries
         self._allowed_hosts = allowed_hosts
         self._lock = threading.Lock()
-        self._client: OpenAI | None = None
+        self._clients: dict[bool, OpenAI] = {}  # for people who wait, and for batches
         self._refused: dict[str, frozenset[str]] = {}
 
     def complete(self, request: CompletionRequest, timeout: float) -> Completion:
@@ -90,7 +90,7 @@ class ChatClient:
         while missing > 0:
             count = 1 if "n" in self._not_honoured(request.model) else missing
             try:
-                completions.append(self._ask(request, count, deadline, waits_for_limits=False))
+                completions.append(self._ask(request, count, deadline, for_batch=True))
             except BackendError:
                 if not completions:
                     raise
@@ -101,9 +101,9 @@ class ChatClient:
     def close(self) -> None:
         """Closes the connections."""
         with self._lock:
-            if self._client is not None:
-                self._client.close()
-                self._client = None
+            for client in self._clients.values():
+                client.close()
+            self._clients.clear()
 
     def _ask_side_by_side(self, request: CompletionRequest, counts: list[int], deadline: float) -> Completion:
         """All the calls at once. What fails counts only when nothing succeeds."""
@@ -121,7 +121,7 @@ class ChatClient:
         return _joined(succeeded)
 
     def _ask(
-        self, request: CompletionRequest, count: int, deadline: float, *, waits_for_limits: bool = True
+        self, request: CompletionRequest, count: int, deadline: float, *, for_batch: bool = False
     ) -> Completion:
         """One call, with its retries."""
         http.deadline.set(deadline)
@@ -129,7 +129,7 @@ class ChatClient:
         while True:
             arguments = self._arguments(request, count)
             try:
-                return self._call(arguments, deadline)
+                return self._call(arguments, deadline, for_batch=for_batch)
             except Exception as error:
                 refused = refused_parameter(error, {"temperature", "n"} & arguments.keys())
                 if refused:
@@ -139,20 +139,23 @@ class ChatClient:
                 failure = to_backend_error(error, self._endpoint, self._provider.TITLE, request.model)
             failures += 1
             pause = self._pause(failure, failures)
-            if isinstance(failure, RateLimitedError) and not waits_for_limits:
+            if isinstance(failure, RateLimitedError) and for_batch:
                 raise failure
             if pause is None or time.monotonic() + pause >= deadline:
                 raise failure
             _log.info("%s Trying again in %.1f s.", failure.reason, pause)
             time.sleep(pause)
 
-    def _call(self, arguments: dict[str, Any], deadline: float) -> Completion:
+    def _call(self, arguments: dict[str, Any], deadline: float, *, for_batch: bool) -> Completion:
         remaining = deadline - time.monotonic()
         if remaining <= 0:
             raise self._timeout_error()
-        answer = self._connected().chat.completions.create(
-            **arguments,
-            timeout=httpx2.Timeout(remaining, connect=min(remaining, _CONNECT_SECONDS)),
+        # `post` is what `chat.completions.create` calls, without its walk through types that are right here.
+        answer = self._connected(for_batch=for_batch).post(
+            "/chat/completions",
+            cast_to=ChatCompletion,
+            body=arguments,
+            options={"timeout": httpx2.Timeout(remaining, connect=min(remaining, _CONNECT_SECONDS))},
         )
         completion = self._completion(answer)
         if len(answer.choices) < arguments.get("n", 1):
@@ -210,18 +213,19 @@ class ChatClient:
             return backoff if failures <= self._max_retries else None
         return None
 
-    def _connected(self) -> OpenAI:
+    def _connected(self, *, for_batch: bool) -> OpenAI:
         with self._lock:
-            if self._client is None:
-                self._client = self._provider.make_client(
+            if for_batch not in self._clients:
+                self._clients[for_batch] = self._provider.make_client(
                     self._endpoint,
                     http.make_http_client(
                         uses_proxy=self._provider.USES_PROXY,
                         checks_addresses=self._endpoint.from_project,
                         allowed_hosts=self._allowed_hosts,
+                        for_batches=for_batch,
                     ),
                 )
-            return self._client
+            return self._clients[for_batch]
 
     def _not_honoured(self, model: str) -> frozenset[str]:
         return self._refused.get(model, self._provider.NOT_HONOURED)

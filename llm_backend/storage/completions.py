@@ -19,6 +19,11 @@ _completions = sa.Table(
 )
 
 
+_ONE = sa.select(_completions.c.key, _completions.c.reply).where(
+    _completions.c.key == sa.bindparam("wanted"), _completions.c.created_at > sa.bindparam("since")
+)
+
+
 @dataclass(frozen=True, slots=True)
 class KeyedReply:
     """A reply and the key of what it answers."""
@@ -35,11 +40,10 @@ class StoredCompletions:
 
     def get(self, keys: Sequence[str], *, max_age: float | None = None) -> dict[str, Reply]:
         """The replies there are for the keys, of the last `max_age` seconds if it is given."""
-        wanted = sa.select(_completions.c.key, _completions.c.reply).where(_completions.c.key.in_(keys))
-        if max_age is not None:
-            wanted = wanted.where(_completions.c.created_at > time.time() - max_age)
+        since = 0.0 if max_age is None else time.time() - max_age
         with self._database.reading() as connection:
-            return {row.key: _as_reply(row.reply) for row in connection.execute(wanted)}
+            rows = (connection.execute(_ONE, {"wanted": key, "since": since}).first() for key in keys)
+            return {row.key: _as_reply(row.reply) for row in rows if row}
 
     def put(self, connection: sa.Connection, replies: Sequence[KeyedReply]) -> None:
         """Stores the replies in the caller's transaction; a newer one replaces an older."""

@@ -240,18 +240,17 @@ class WorkList:
         )
         connection.execute(statement, [_outcome_values(outcome, now) for outcome in outcomes])
 
-    def unfinished(self, job_id: str, identities: Sequence[str]) -> int:
-        """How many of these tasks are still pending, while their job is active."""
+    def is_waited_for(self, job_id: str, open_until: float) -> bool:
+        """Whether a task that was submitted with this `open_until` is pending, while its job is active."""
+        pending = (
+            sa.select(sa.literal(1))
+            .select_from(_tasks.join(_jobs))
+            .where(_tasks.c.job_id == job_id, _tasks.c.state == "pending", _jobs.c.state == "active")
+            .where(_tasks.c.wanted_until >= open_until)
+            .limit(1)
+        )
         with self._database.reading() as connection:
-            pending = 0
-            for some in _chunks(identities):
-                pending += connection.execute(
-                    sa.select(sa.func.count())
-                    .select_from(_tasks.join(_jobs))
-                    .where(_tasks.c.job_id == job_id, _tasks.c.identity.in_(some))
-                    .where(_tasks.c.state == "pending", _jobs.c.state == "active")
-                ).scalar_one()
-        return pending
+            return connection.execute(pending).first() is not None
 
     def hand_over(self, job_id: str, identities: Sequence[str], open_until: float) -> dict[str, TaskResult]:
         """The results of these tasks, for the response that is about to leave.
