@@ -8,7 +8,7 @@ from typing import Any
 
 from openai import OpenAI
 
-from benchmarks.servers import ROOT, Server, backend, stub_llm
+from tests.servers import ROOT, Server, backend, stub_llm
 
 _CONFIG = (ROOT / "examples/text-classification/label_config.xml").read_text()
 _PROJECT = "1.1795440473"

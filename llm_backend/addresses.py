@@ -28,7 +28,7 @@ def checked_address(host: str, port: int, allowed_hosts: Collection[str]) -> str
     except (OSError, UnicodeError):
         raise AddressRefusedError(f"The host {host} cannot be found: check the address") from None
     addresses = [str(entry[4][0]).partition("%")[0] for entry in found]
-    allowed = {name.lower() for name in allowed_hosts}
+    allowed = {name.replace("[", "").replace("]", "").lower() for name in allowed_hosts}
     if not {host, f"{host}:{port}"} & allowed and not all(map(is_public, addresses)):
         raise AddressRefusedError(
             f"The host {host} is in a private network: the operator can allow it with ALLOWED_HOSTS={host}"
@@ -45,6 +45,8 @@ def is_public(address: str) -> bool:
             return is_public(str(embedded))
         if parsed in ipaddress.ip_network("64:ff9b::/96"):
             return is_public(str(ipaddress.IPv4Address(int(parsed) & 0xFFFFFFFF)))
+        if parsed.is_site_local:
+            return False
     return parsed.is_global and not parsed.is_multicast and not parsed.is_reserved
 
 

@@ -7,7 +7,9 @@ from typing import Any
 
 import lxml.etree
 import lxml.html
+from inscriptis.css_profiles import STRICT_CSS_PROFILE
 from inscriptis.html_engine import Inscriptis
+from inscriptis.model.config import ParserConfig
 
 from llm_backend.errors import InputError
 from llm_backend.labeling_config import LabelingConfig
@@ -20,7 +22,7 @@ _CHAT_ROLES: dict[str, Role] = {
     "user": "user",
     "assistant": "assistant",
 }
-_UNSEEN = "//script|//style|//template|//noscript|//head|//*[@hidden]|//comment()|//processing-instruction()"
+_UNSEEN = ("script", "style", "template", "noscript", "head")
 
 
 def read_input(config: LabelingConfig, data: Mapping[str, Any], *, dialogue_format: str) -> TaskInput:
@@ -62,11 +64,13 @@ def visible_text(html: str) -> str:
         tree = lxml.html.document_fromstring(html.encode("utf-8"), parser=_html_parser())
     except (lxml.etree.ParserError, ValueError):
         return ""
-    for unseen in tree.xpath(_UNSEEN):
-        if unseen.getparent() is not None:
-            unseen.drop_tree()
+    for hidden in tree.xpath("//*[@hidden]"):
+        hidden.tag = "template"
+    lxml.etree.strip_elements(
+        tree, *_UNSEEN, lxml.etree.Comment, lxml.etree.ProcessingInstruction, with_tail=False
+    )
     try:
-        text = Inscriptis(tree).get_text()
+        text = Inscriptis(tree, ParserConfig(css=STRICT_CSS_PROFILE.copy())).get_text()
     except RecursionError:  # hundreds of nested elements: the words still count, the layout does not
         text = " ".join(tree.itertext())
     lines = (line.rstrip() for line in text.replace("\xa0", " ").splitlines())

@@ -4,6 +4,7 @@ A plain function of the XML's text, cached by it. label-studio-sdk does the pars
 """
 
 import functools
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -100,7 +101,8 @@ def parse_labeling_config(xml: str, prompt_prefix: str) -> LabelingConfig:
 def _parse(xml: str) -> LabelInterface:
     if len(xml) > _MAX_LENGTH:
         raise LabelingConfigError(f"The labeling config is longer than {_MAX_LENGTH} characters")
-    if "<!DOCTYPE" in xml or "<!ENTITY" in xml:
+    without_comments = re.sub(r"<!--.*?-->", "", xml, flags=re.DOTALL)
+    if "<!DOCTYPE" in without_comments or "<!ENTITY" in without_comments:
         raise LabelingConfigError("The labeling config must not hold a DOCTYPE or entities")
     try:
         return LabelInterface(xml)

@@ -6,15 +6,17 @@ number begins at one, doubles up to half of what it was, and grows slowly from t
 
 import threading
 import time
+from collections.abc import Callable
 
 _FIRST_PAUSE_SECONDS = 1.0
 _LONGEST_PAUSE_SECONDS = 30.0
 
 
 class Limiter:
-    """Thread-safe. Seconds are of `time.monotonic()`."""
+    """Thread-safe. `clock` gives seconds."""
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._most = most
         self._limit = float(most)
         self._threshold = float(most)  # below it the limit doubles, above it it creeps
@@ -26,18 +28,18 @@ class Limiter:
     def room(self) -> int:
         """How many more may start now."""
         with self._lock:
-            paused = time.monotonic() < self._resumes_at
+            paused = self._clock() < self._resumes_at
             return 0 if paused else max(0, int(self._limit) - self._under_way)
 
     def seconds_to_wait(self) -> float:
         """How long nothing may start; 0 when it may."""
         with self._lock:
-            return max(0.0, self._resumes_at - time.monotonic())
+            return max(0.0, self._resumes_at - self._clock())
 
     def start(self) -> bool:
         """Takes a place; whether there was one."""
         with self._lock:
-            if time.monotonic() < self._resumes_at or self._under_way >= int(self._limit):
+            if self._clock() < self._resumes_at or self._under_way >= int(self._limit):
                 return False
             self._under_way += 1
             return True
@@ -62,7 +64,7 @@ class Limiter:
         """
         with self._lock:
             self._under_way -= 1
-            now = time.monotonic()
+            now = self._clock()
             if now >= self._resumes_at:  # the first of those that were under way together
                 self._threshold = max(1.0, self._limit / 2)
                 self._limit = 1.0

@@ -10,12 +10,19 @@ import json
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 
 from llm_backend.addresses import checked_address, host_and_port
 from llm_backend.errors import ExtraParamsError, MissingSettingsError
-from llm_backend.settings import HttpUrl, Settings
+from llm_backend.settings import HttpUrl, Settings, header_value
 from llm_backend.values import Endpoint, Json, Parameters, Provider
+
+
+def _number(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError("must be a number")
+    return value
+
 
 Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[\w.-]+$")]
 
@@ -27,13 +34,13 @@ class ExtraParams(BaseModel):
 
     provider: Provider | None = None
     model: Annotated[str, Field(min_length=1, max_length=200)] | None = None
-    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
-    num_responses: Annotated[int, Field(ge=1, le=128)] | None = None
+    temperature: Annotated[float, BeforeValidator(_number), Field(ge=0, le=2)] | None = None
+    num_responses: Annotated[int, BeforeValidator(_number), Field(ge=1, le=128)] | None = None
     default_prompt: str | None = None
     prompt_template: Annotated[str, Field(min_length=1)] | None = None
     use_internal_prompt_template: bool | None = None
     base_url: HttpUrl | None = None
-    api_key: SecretStr | None = None
+    api_key: Annotated[SecretStr, AfterValidator(header_value)] | None = None
     resource_endpoint: HttpUrl | None = None
     deployment_name: Name | None = None
     api_version: Name | None = None
@@ -41,7 +48,7 @@ class ExtraParams(BaseModel):
     def as_json(self) -> Json:
         """What was set, as JSON, the key included, for the database."""
         values = self.model_dump(exclude_none=True)
-        return values | ({"api_key": self.api_key.get_secret_value()} if self.api_key else {})
+        return values | ({"api_key": self.api_key.get_secret_value()} if self.api_key is not None else {})
 
 
 def parse_extra_params(raw: Any) -> ExtraParams:
@@ -53,7 +60,7 @@ def parse_extra_params(raw: Any) -> ExtraParams:
     if isinstance(raw, str):
         try:
             raw = json.loads(raw) if raw.strip() else None
-        except ValueError:
+        except (ValueError, RecursionError):
             raise ExtraParamsError("The extra params are not valid JSON") from None
     if raw is None:
         raw = {}

@@ -23,9 +23,8 @@ def build_messages(
     Raises:
         PromptError: a template names fields that the task does not have.
     """
-    fields = {**task.fields, "text": task.text, "labels": str(list(labels))}
-    if object_field:
-        fields[object_field] = task.text
+    read = {object_field: task.text} if object_field else {}
+    fields = {**task.fields, **read, "text": task.text, "labels": str(list(labels))}
     if not parameters.use_internal_prompt_template or prompt == parameters.default_prompt:
         prompt = render(prompt, fields)
     if task.dialogue:

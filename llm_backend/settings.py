@@ -4,11 +4,13 @@ This is the only module that touches `os.environ` and `.env`. Variables that are
 unset, because compose files pass empty strings.
 """
 
+import errno
 import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 from pydantic import (
@@ -30,7 +32,7 @@ from llm_backend.values import Provider
 # Variables that are numbers or one word of a list: an impossible value is repeated in the message.
 _SHOWN_WITH_VALUE = {
     "USE_INTERNAL_PROMPT_TEMPLATE", "DIALOGUE_FORMAT", "REMEMBER_PROMPT", "OPENAI_PROVIDER", "TEMPERATURE",
-    "NUM_RESPONSES", "LLM_TIMEOUT", "LLM_MAX_RETRIES", "MAX_CONCURRENCY", "PREDICT_TIMEOUT",
+    "NUM_RESPONSES", "LLM_TIMEOUT", "LLM_MAX_RETRIES", "MAX_CONCURRENCY", "PREDICT_TIMEOUT", "LEASE_SECONDS",
     "WEBHOOK_UPDATES_PROMPT", "LOG_LEVEL", "PORT", "WORKERS", "THREADS",
 }  # fmt: skip
 
@@ -53,10 +55,12 @@ def _text_or_file(value: str) -> str:
         for path in (Path(value).expanduser(), PROJECT_ROOT / value):
             try:
                 if path.is_file():
-                    return path.read_text(encoding="utf-8").removesuffix("\n")
+                    return path.read_text(encoding="utf-8-sig").removesuffix("\n")
             except UnicodeDecodeError:
                 raise _problem(f"the file {value} is not UTF-8 text") from None
             except OSError as error:
+                if error.errno == errno.ENAMETOOLONG:
+                    break
                 raise _problem(f"the file {value} cannot be read ({error.strerror})") from None
     if _LOOKS_LIKE_A_PATH.fullmatch(value):
         raise _problem(f"the file {value} does not exist")
@@ -66,6 +70,13 @@ def _text_or_file(value: str) -> str:
 def _http_url(value: str) -> str:
     if not re.fullmatch(r"https?://[^\s/?#@]+(:\d+)?(/[^\s?#]*)?", value):
         raise _problem("must be an address like https://host/path, without user, query or fragment")
+    try:
+        parts = urlsplit(value)
+        named = parts.hostname and parts.port != 0
+    except ValueError:
+        named = False
+    if not named:
+        raise _problem("must be an address like https://host/path, with a port below 65536")
     return value.rstrip("/")
 
 
@@ -77,11 +88,25 @@ def _existing_file(value: str) -> str:
 
 def _database_url(value: SecretStr) -> SecretStr:
     try:
-        backend = make_url(value.get_secret_value()).get_backend_name()
-    except ArgumentError:
-        backend = ""
-    if backend not in ("sqlite", "postgresql"):
+        url = make_url(value.get_secret_value())
+        driver, database = url.drivername, url.database
+    except (ArgumentError, ValueError):
+        driver, database = "", ""
+    if driver not in ("sqlite", "postgresql+psycopg") or database in (None, "", ":memory:"):
         raise _problem("must begin with sqlite:/// or postgresql+psycopg://")
+    return value
+
+
+def header_value(value: SecretStr) -> SecretStr:
+    """The value if an HTTP header can carry it: a key with a newline or curly quotes cannot be sent."""
+    if not re.fullmatch(r"[\x21-\x7e]*", value.get_secret_value()):
+        raise _problem("holds spaces or characters that no key has: copy it again")
+    return value
+
+
+def _not_empty(value: str) -> str:
+    if not value.strip():
+        raise _problem("is empty")
     return value
 
 
@@ -116,7 +141,7 @@ class Settings(BaseModel):
     use_internal_prompt_template: bool = Field(
         True, description="1: `PROMPT_TEMPLATE` wraps the prompt; 0: the prompt is the template"
     )
-    prompt_template: TextOrFile = Field(
+    prompt_template: Annotated[TextOrFile, AfterValidator(_not_empty)] = Field(
         "prompt_templates/default.txt",
         validate_default=True,
         description="Template with `{text}`, `{prompt}`, `{labels}` and the task's fields: "
@@ -138,7 +163,9 @@ class Settings(BaseModel):
         "openai", description="`openai`, `azure`, `ollama` or `embedded` (needs no key)"
     )
     openai_model: str = Field("gpt-3.5-turbo", description="Model to ask")
-    openai_api_key: SecretStr | None = Field(None, description="Key for OpenAI or Azure")
+    openai_api_key: Annotated[SecretStr, AfterValidator(header_value)] | None = Field(
+        None, description="Key for OpenAI or Azure"
+    )
     openai_base_url: HttpUrl = Field(
         "https://api.openai.com/v1", description="Address of any OpenAI-compatible server"
     )
@@ -176,6 +203,9 @@ class Settings(BaseModel):
     predict_timeout: Seconds = Field(
         100, description="Label Studio's `ML_TIMEOUT_PREDICT`, in seconds: the answer leaves before it"
     )
+    lease_seconds: Seconds = Field(
+        30, description="Seconds after which others take the tasks of a process that has died"
+    )
     cache_days: float = Field(30, gt=0, description="Days for which a paid completion is kept")
     cache_max_rows: int = Field(1_000_000, ge=0, description="Most completions that are kept")
 
@@ -195,7 +225,9 @@ class Settings(BaseModel):
     )
 
     # The server
-    model_dir: Path = Field(Path("data"), description="Folder for all state")
+    model_dir: Annotated[Path, AfterValidator(Path.expanduser)] = Field(
+        Path("data"), description="Folder for all state"
+    )
     database_url: Annotated[SecretStr, AfterValidator(_database_url)] | None = Field(
         None, description="SQLAlchemy URL; default: SQLite in `MODEL_DIR`"
     )
@@ -247,5 +279,7 @@ def _problems(error: ValidationError) -> Iterator[str]:
     """One line for each problem; the value is shown only where it cannot be a secret."""
     for item in error.errors():
         name, value = str(item["loc"][0]), item["input"]
-        shown = name in _SHOWN_WITH_VALUE and isinstance(value, str) and re.fullmatch(r"[\w.+]{1,24}", value)
+        shown = (
+            name in _SHOWN_WITH_VALUE and isinstance(value, str) and re.fullmatch(r"-?[\w.+]{1,24}", value)
+        )
         yield f"{name}{f'={value}' if shown else ''}: {item['msg'][:1].lower()}{item['msg'][1:]}"

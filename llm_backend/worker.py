@@ -46,7 +46,6 @@ _HOPELESS = (
 )
 _IDLE_SECONDS = 1.0
 _PROGRESS_SECONDS = 5.0
-_LEASE_MARGIN_SECONDS = 60.0
 
 
 class Worker:
@@ -70,7 +69,6 @@ class Worker:
         self._metrics = metrics
         self._owner = owner
         self._changed = changed
-        self._lease_seconds = settings.llm_timeout + _LEASE_MARGIN_SECONDS
         self._pool = ThreadPoolExecutor(settings.max_concurrency, thread_name_prefix="batch")
         self._limiters: dict[Endpoint, Limiter] = {}
         self._plans: dict[str, Plan] = {}
@@ -100,12 +98,15 @@ class Worker:
         self._give_back(list(self._taken))
 
     def _run(self) -> None:
-        said_at = time.monotonic()
+        said_at = renewed_at = time.monotonic()
         while not self._closing.is_set():
             self._wake.clear()
             try:
                 jobs = self._work.active_jobs()
                 self._take(jobs)
+                if time.monotonic() - renewed_at > self._settings.lease_seconds / 3:
+                    renewed_at = time.monotonic()
+                    self._work.renew(self._owner, self._settings.lease_seconds)
                 if jobs and time.monotonic() - said_at > _PROGRESS_SECONDS:
                     said_at = time.monotonic()
                     self._say_progress(jobs)
@@ -124,7 +125,7 @@ class Worker:
             room = -(-enough // len(jobs)) - here
             if room < enough // (2 * len(jobs)) or self._plan(job) is None:
                 continue
-            leased = self._work.lease(job.id, self._owner, room, self._lease_seconds)
+            leased = self._work.lease(job.id, self._owner, room, self._settings.lease_seconds)
             with self._lock:
                 self._taken[job.id].extend(leased)
 
@@ -172,9 +173,6 @@ class Worker:
     def _one(self, plan: Plan, limiter: Limiter, item: WorkItem) -> None:
         """One task, from its data to a written outcome."""
         replies: tuple[KeyedReply, ...] = ()
-        if time.time() > item.lease_until - self._settings.llm_timeout:
-            limiter.failed()  # it waited so long that somebody else may have it by now
-            return
         try:
             completion, replies = self._completer.ask_once(plan, item.data)
             prediction = plan.prediction(completion)
@@ -185,11 +183,11 @@ class Worker:
             limiter.refused(None)
             outcome = Outcome(item)
             if item.job_id not in self._proven:
-                self._give_up(item.job_id, error)
+                self._give_up(item.job_id, error, item.taken_at)
         except _HOPELESS as error:
             limiter.failed()
             outcome = Outcome(item)
-            self._give_up(item.job_id, error)
+            self._give_up(item.job_id, error, item.taken_at)
         except BackendError as error:
             limiter.failed()
             self._metrics.task(error.code)
@@ -216,15 +214,15 @@ class Worker:
                 plan = make_plan(self._settings, job.label_config, job.extra_params, job.prompt)
                 require_settings(plan.parameters)
             except BackendError as error:
-                self._give_up(job.id, error)
+                self._give_up(job.id, error, time.time())
                 return None
             self._limiters.setdefault(plan.parameters.endpoint, Limiter(self._settings.max_concurrency))
             self._plans[job.id] = plan
         return self._plans[job.id]
 
-    def _give_up(self, job_id: str, error: BackendError) -> None:
-        """Ends a job in which nothing can succeed."""
-        if self._work.end(job_id, "failed", code=error.code, reason=error.reason):
+    def _give_up(self, job_id: str, error: BackendError, learnt_at: float) -> None:
+        """Ends a job in which nothing can succeed, unless somebody has asked for it again since."""
+        if self._work.end(job_id, "failed", code=error.code, reason=error.reason, submitted_before=learnt_at):
             _log.error("The batch %s stops: %s", job_id, error.reason)
         with self._changed:
             self._changed.notify_all()

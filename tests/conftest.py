@@ -12,6 +12,7 @@ from llm_backend.api import create_app
 from llm_backend.services import Services, make_services
 from llm_backend.settings import Settings, load_settings
 from model import InteractiveLLM
+from tests.postgresql import new_database, running_postgresql
 from tests.stub_llm import StubLLM, running_stub
 
 PROJECT = "7.1795440473"
@@ -75,6 +76,19 @@ def stub(_running_stub: StubLLM) -> StubLLM:
     """The stub LLM, with nothing remembered."""
     _running_stub.reset()
     return _running_stub
+
+
+@pytest.fixture(scope="session")
+def postgresql_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A PostgreSQL of Debian's package on loopback, with an empty data folder; the URL without a database."""
+    with running_postgresql(tmp_path_factory.mktemp("postgresql")) as url:
+        yield url
+
+
+@pytest.fixture
+def postgresql_url(postgresql_server: str) -> str:
+    """An empty PostgreSQL database."""
+    return new_database(postgresql_server)
 
 
 @pytest.fixture

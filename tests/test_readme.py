@@ -23,7 +23,7 @@ def settings_table() -> list[str]:
 
 
 def test_every_setting_is_in_the_table_with_its_default() -> None:
-    """Rows of the README, in the order of the code; print the right ones with `python -m tests.test_readme`."""
+    """Rows of the README, in the order of the code; `python -m tests.test_readme` prints them."""
     rows = [line for line in README.splitlines() if line.startswith("| `") and line.count("|") == 4]
     assert rows == settings_table()
 

@@ -67,6 +67,8 @@ class ChatClient:
         self._max_retries = max_retries
         self._allowed_hosts = allowed_hosts
         self._lock = threading.Lock()
+        self._random = random.Random()
+        self._closing = threading.Event()
         self._clients: dict[bool, OpenAI] = {}  # for people who wait, and for batches
         self._refused: dict[str, frozenset[str]] = {}
 
@@ -99,7 +101,8 @@ class ChatClient:
         return _joined(completions)
 
     def close(self) -> None:
-        """Closes the connections."""
+        """Closes the connections; nothing is tried again."""
+        self._closing.set()
         with self._lock:
             for client in self._clients.values():
                 client.close()
@@ -144,7 +147,8 @@ class ChatClient:
             if pause is None or time.monotonic() + pause >= deadline:
                 raise failure
             _log.info("%s Trying again in %.1f s.", failure.reason, pause)
-            time.sleep(pause)
+            if self._closing.wait(pause):
+                raise failure
 
     def _call(self, arguments: dict[str, Any], deadline: float, *, for_batch: bool) -> Completion:
         remaining = deadline - time.monotonic()
@@ -206,7 +210,7 @@ class ChatClient:
     def _pause(self, failure: BackendError, failures: int) -> float | None:
         """Seconds to wait before the next try, or None when another try would not help."""
         backoff = min(_LONGEST_WAIT_SECONDS, _FIRST_WAIT_SECONDS * 2.0 ** (failures - 1))
-        backoff *= random.uniform(0.75, 1.0)
+        backoff *= self._random.uniform(0.75, 1.0)
         if isinstance(failure, RateLimitedError):
             return max(backoff, failure.retry_after or 0.0)
         if isinstance(failure, (ConnectionFailedError, ProviderDownError)):

@@ -4,7 +4,9 @@ Opened at the first use, so that it is never shared across a fork.
 """
 
 import os
+import sqlite3
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,7 +27,8 @@ class Database:
     """Connections, and the two kinds of transactions."""
 
     def __init__(self, database_url: str | None, model_dir: Path) -> None:
-        self._url = sa.make_url(database_url or f"sqlite:///{model_dir / 'state.sqlite3'}")
+        default = sa.URL.create("sqlite", database=str(model_dir / "state.sqlite3"))
+        self._url = sa.make_url(database_url) if database_url else default
         self._is_sqlite = self._url.get_backend_name() == "sqlite"
         self._lock = threading.Lock()
         self._engine: sa.Engine | None = None
@@ -96,7 +99,7 @@ def _open_sqlite(url: sa.URL) -> sa.Engine:
     def _configure(connection: Any, _record: Any) -> None:
         connection.isolation_level = None  # transactions begin where `_begin` says so
         connection.execute(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_SECONDS * 1000}")
-        connection.execute("PRAGMA journal_mode = WAL")
+        _use_write_ahead_log(connection)
         connection.execute("PRAGMA synchronous = NORMAL")
 
     @sa.event.listens_for(engine, "begin")
@@ -107,6 +110,18 @@ def _open_sqlite(url: sa.URL) -> sa.Engine:
     return engine
 
 
+def _use_write_ahead_log(connection: Any) -> None:
+    """The busy timeout does not hold for this switch, which every process makes on a new database."""
+    deadline = time.monotonic() + _BUSY_TIMEOUT_SECONDS
+    while connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+
+
 def _open_postgresql(url: sa.URL) -> sa.Engine:
     return sa.create_engine(url, pool_size=8, max_overflow=24, pool_pre_ping=True)
 
@@ -115,6 +130,6 @@ def _open_postgresql(url: sa.URL) -> sa.Engine:
 def _own_errors() -> Iterator[None]:
     try:
         yield
-    except (SQLAlchemyError, OSError) as error:
+    except (SQLAlchemyError, OSError, ImportError) as error:
         cause = str(getattr(error, "orig", None) or error).partition("\n")[0]
         raise StorageError(f"The database cannot be used: {cause}") from error

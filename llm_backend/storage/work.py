@@ -31,6 +31,7 @@ _jobs = sa.Table(
     sa.Column("reason", sa.Text, nullable=False, server_default=""),
     sa.Column("code", sa.String(64), nullable=False, server_default=""),
     sa.Column("created_at", sa.Double, nullable=False),
+    sa.Column("submitted_at", sa.Double, nullable=False),
     sa.Column("open_until", sa.Double, nullable=False),
     sa.Column("delivery_lease_until", sa.Double, nullable=False, server_default="0"),
 )
@@ -44,7 +45,7 @@ _tasks = sa.Table(
     sa.Column("data", sa.Text, nullable=False),
     sa.Column("wanted_until", sa.Double, nullable=False),
     sa.Column("state", sa.String(16), nullable=False, server_default="pending"),
-    sa.Column("owner", sa.String(64), nullable=False, server_default=""),
+    sa.Column("owner", sa.String(64), nullable=False, server_default="", index=True),
     sa.Column("lease_until", sa.Double, nullable=False, server_default="0"),
     sa.Column("prediction", sa.Text),
     sa.Column("code", sa.String(64), nullable=False, server_default=""),
@@ -76,6 +77,7 @@ class Job:
     code: str
     reason: str
     created_at: float
+    submitted_at: float
     open_until: float
 
 
@@ -90,13 +92,13 @@ class NewTask:
 
 @dataclass(frozen=True, slots=True)
 class WorkItem:
-    """A task taken by a lease that runs out at `lease_until`."""
+    """A task taken by a lease."""
 
     row: int
     job_id: str
     task_id: int | None
     data: Json
-    lease_until: float
+    taken_at: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +178,9 @@ class WorkList:
                 connection.execute(
                     _jobs.update()
                     .where(_jobs.c.id == job_id)
-                    .values(state="active", code="", reason="", open_until=open_until)
+                    .values(
+                        state="active", code="", reason="", submitted_at=time.time(), open_until=open_until
+                    )
                 )
                 self._forget_other_data(connection, job_id, tasks)
                 self._want_again(connection, job_id, tasks, job.open_until)
@@ -213,12 +217,21 @@ class WorkList:
                 _tasks.update()
                 .where(_tasks.c.id.in_(first), free)
                 .values(owner=owner, lease_until=now + seconds)
-                .returning(_tasks.c.id, _tasks.c.task_id, _tasks.c.data)
+                .returning(_tasks.c.id, _tasks.c.task_id, _tasks.c.data, _tasks.c.wanted_until)
             ).all()
         return [
-            WorkItem(row.id, job_id, row.task_id, json.loads(row.data), now + seconds)
-            for row in sorted(rows, key=lambda row: row.id)
+            WorkItem(row.id, job_id, row.task_id, json.loads(row.data), now)
+            for row in sorted(rows, key=lambda row: (-row.wanted_until, row.id))
         ]
+
+    def renew(self, owner: str, seconds: float) -> None:
+        """Lets the owner's leases last for so many seconds from now."""
+        with self._database.writing() as connection:
+            connection.execute(
+                _tasks.update()
+                .where(_tasks.c.owner == owner, _tasks.c.state == "pending", _tasks.c.lease_until > 0)
+                .values(lease_until=time.time() + seconds)
+            )
 
     def finish(self, connection: sa.Connection, owner: str, outcomes: Sequence[Outcome]) -> None:
         """Writes down how leased tasks ended, in the caller's transaction; not those whose lease was lost."""
@@ -275,12 +288,21 @@ class WorkList:
             )
         return results
 
-    def end(self, job_id: str, state: str, *, code: str = "", reason: str = "") -> bool:
-        """Ends an active job; whether it was one."""
+    def end(
+        self,
+        job_id: str,
+        state: str,
+        *,
+        code: str = "",
+        reason: str = "",
+        submitted_before: float | None = None,
+    ) -> bool:
+        """Ends an active job, unless it has been submitted again since `submitted_before`; whether it did."""
+        before = time.time() if submitted_before is None else submitted_before
         with self._database.writing() as connection:
             ended = connection.execute(
                 _jobs.update()
-                .where(_jobs.c.id == job_id, _jobs.c.state == "active")
+                .where(_jobs.c.id == job_id, _jobs.c.state == "active", _jobs.c.submitted_at <= before)
                 .values(state=state, code=code, reason=reason)
             )
             return bool(ended.rowcount)
@@ -433,6 +455,7 @@ def new_job(
         code="",
         reason="",
         created_at=time.time(),
+        submitted_at=time.time(),
         open_until=open_until,
     )
 

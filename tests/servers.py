@@ -1,7 +1,8 @@
-"""Processes that a benchmark needs: a stub LLM at a fixed latency, and the backend under gunicorn."""
+"""Processes for tests and benchmarks: a stub LLM at a fixed latency, and the backend under gunicorn."""
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -43,6 +44,15 @@ class Server:
         fields = Path(f"/proc/{self.worker_pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
+    def kill(self) -> None:
+        """Ends master and worker at once, as a crash does."""
+        os.killpg(self.pid, signal.SIGKILL)
+
+    def get(self, path: str) -> Any:
+        """The JSON answer."""
+        with urllib.request.urlopen(self.url + path, timeout=60) as answer:
+            return json.load(answer)
+
     def post(self, path: str, body: dict[str, Any]) -> Any:
         """The JSON answer to the JSON body."""
         request = urllib.request.Request(
@@ -69,23 +79,24 @@ def stub_llm(latency: float = 0.0, faults: str = "none") -> Iterator[str]:
 
 
 @contextmanager
-def backend(stub_url: str, **variables: str) -> Iterator[Server]:
-    """The backend with one worker under gunicorn, asking the stub."""
-    with socket.create_server(("127.0.0.1", 0)) as free, TemporaryDirectory() as model_dir:
-        port = free.getsockname()[1]
-        free.close()
+def backend(stub_url: str, *, model_dir: Path | None = None, **variables: str) -> Iterator[Server]:
+    """The backend with one worker under gunicorn, asking the stub; its state is in `model_dir`."""
+    with TemporaryDirectory() as scratch:
+        port = _free_port()
         environment = {
             "PATH": os.environ["PATH"],
             "PORT": str(port),
-            "MODEL_DIR": model_dir,
+            "MODEL_DIR": str(model_dir or scratch),
             "OPENAI_PROVIDER": "openai",
             "OPENAI_API_KEY": "sk-benchmark",
             "OPENAI_BASE_URL": stub_url,
-            "LOG_LEVEL": "WARNING",
+            "LOG_LEVEL": "ERROR",
             **variables,
         }
         started = time.monotonic()
-        process = subprocess.Popen([sys.executable, "-m", "gunicorn", "_wsgi:app"], cwd=ROOT, env=environment)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "gunicorn", "_wsgi:app"], cwd=ROOT, env=environment, start_new_session=True
+        )
         try:
             url = f"http://127.0.0.1:{port}"
             _wait_for(url + "/health", process)
@@ -93,6 +104,11 @@ def backend(stub_url: str, **variables: str) -> Iterator[Server]:
         finally:
             process.terminate()
             process.wait()
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return int(free.getsockname()[1])
 
 
 def _wait_for(url: str, process: "subprocess.Popen[bytes]") -> None:

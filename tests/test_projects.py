@@ -1,4 +1,4 @@
-"""Storage: what one object writes the others read at once, it survives, and nobody's write is lost."""
+"""Projects: what one object writes the others read at once, it survives, and nobody's write is lost."""
 
 import multiprocessing
 import stat
@@ -11,22 +11,35 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from llm_backend.errors import StorageError
-from llm_backend.storage import Project, Storage
+from llm_backend.storage import Database, Project, Projects
 
 CONFIG = "<View/>"
 WRITERS = 4
 WRITES = 15
 
-Open = Callable[[], Storage]
+
+class OpenProjects(Projects):
+    """Projects with a database of their own."""
+
+    def __init__(self, database_url: str | None, model_dir: Path) -> None:
+        self._own = Database(database_url, model_dir)
+        super().__init__(self._own)
+
+    def close(self) -> None:
+        """Closes the database."""
+        self._own.close()
+
+
+Open = Callable[[], OpenProjects]
 
 
 @pytest.fixture
 def open_storage(tmp_path: Path) -> Iterator[Open]:
-    """Opens Storage objects on one file, as several workers or a restart do."""
-    opened: list[Storage] = []
+    """Opens Projects objects on one file, as several workers or a restart do."""
+    opened: list[OpenProjects] = []
 
-    def open_it() -> Storage:
-        opened.append(Storage(None, tmp_path))
+    def open_it() -> OpenProjects:
+        opened.append(OpenProjects(None, tmp_path))
         return opened[-1]
 
     yield open_it
@@ -36,7 +49,7 @@ def open_storage(tmp_path: Path) -> Iterator[Open]:
 
 def write_many(model_dir: Path, writer: int) -> None:
     """What one of several writers does: projects of its own, and one that all write to."""
-    storage = Storage(None, model_dir)
+    storage = OpenProjects(None, model_dir)
     for number in range(WRITES):
         storage.remember_prompt(f"{writer}.{number}", f"prompt {writer}.{number}")
         storage.remember_prompt("shared", f"{writer}.{number}")
@@ -44,11 +57,11 @@ def write_many(model_dir: Path, writer: int) -> None:
     storage.close()
 
 
-def check_nothing_is_lost(storage: Storage) -> None:
+def check_nothing_is_lost(storage: OpenProjects) -> None:
     """All writers' own projects are there, and the shared one holds something that was written."""
     expected = {f"{w}.{n}": f"prompt {w}.{n}" for w in range(WRITERS) for n in range(WRITES)}
-    assert {project: storage.project(project).prompt for project in expected} == expected
-    shared = storage.project("shared")
+    assert {project: storage.get(project).prompt for project in expected} == expected
+    shared = storage.get("shared")
     assert shared.prompt in expected
     assert (shared.extra_params or {})["model"] in expected
     assert shared.label_config == CONFIG
@@ -56,7 +69,7 @@ def check_nothing_is_lost(storage: Storage) -> None:
 
 def test_an_unknown_project_has_nothing(open_storage: Open) -> None:
     """What was never set up or used has no config, no prompt, and is no error."""
-    project = open_storage().project("7.1795440473")
+    project = open_storage().get("7.1795440473")
     assert (project.label_config, project.prompt) == (None, None)
     assert not project.extra_params
 
@@ -65,7 +78,7 @@ def test_a_setup_is_remembered(open_storage: Open) -> None:
     """A project keeps its labeling config and its extra params as they are."""
     extra = {"model": "m", "temperature": 0.5, "api_key": "k", "default_prompt": "é 情感 🙂 \n'\""}
     open_storage().remember_setup("p", CONFIG, extra)
-    project = open_storage().project("p")
+    project = open_storage().get("p")
     assert (project.label_config, project.extra_params) == (CONFIG, extra)
 
 
@@ -74,7 +87,7 @@ def test_a_second_setup_replaces_the_first(open_storage: Open) -> None:
     storage = open_storage()
     storage.remember_setup("p", CONFIG, {"model": "m"})
     storage.remember_setup("p", "<View><!-- new --></View>", {})
-    assert storage.project("p") == Project("<View><!-- new --></View>", {}, None)
+    assert storage.get("p") == Project("<View><!-- new --></View>", {}, None)
 
 
 def test_the_later_prompt_counts(open_storage: Open) -> None:
@@ -83,7 +96,7 @@ def test_the_later_prompt_counts(open_storage: Open) -> None:
     first.remember_prompt("p", "one")
     second.remember_prompt("p", "two")
     first.remember_prompt("p", "one")
-    assert second.project("p").prompt == "one"
+    assert second.get("p").prompt == "one"
 
 
 def test_setup_and_prompt_leave_each_other_alone(open_storage: Open) -> None:
@@ -94,14 +107,14 @@ def test_setup_and_prompt_leave_each_other_alone(open_storage: Open) -> None:
     storage.remember_setup("b", CONFIG, {"model": "m"})
     storage.remember_prompt("b", "prompt")
     expected = Project(CONFIG, {"model": "m"}, "prompt")
-    assert storage.project("a") == storage.project("b") == expected
+    assert storage.get("a") == storage.get("b") == expected
 
 
 def test_a_prompt_alone_makes_no_project_known(open_storage: Open) -> None:
     """Only `/setup` brings a labeling config: a prompt that was used before it does not."""
     storage = open_storage()
     storage.remember_prompt("p", "prompt")
-    assert storage.project("p").label_config is None
+    assert storage.get("p").label_config is None
 
 
 def test_a_changed_default_prompt_replaces_the_prompt(open_storage: Open) -> None:
@@ -109,14 +122,14 @@ def test_a_changed_default_prompt_replaces_the_prompt(open_storage: Open) -> Non
     storage = open_storage()
     storage.remember_prompt("p", "used before")
     storage.remember_setup("p", CONFIG, {"default_prompt": "first"})
-    assert storage.project("p").prompt == "first"
+    assert storage.get("p").prompt == "first"
     storage.remember_prompt("p", "typed")
     storage.remember_setup("p", CONFIG, {"default_prompt": "first"})
     storage.remember_setup("p", CONFIG, {"default_prompt": "first", "model": "other"})
     storage.remember_setup("p", "<View></View>", {"default_prompt": "first"})
-    assert storage.project("p").prompt == "typed"
+    assert storage.get("p").prompt == "typed"
     storage.remember_setup("p", CONFIG, {"default_prompt": "second"})
-    assert storage.project("p").prompt == "second"
+    assert storage.get("p").prompt == "second"
 
 
 @pytest.mark.parametrize("extra", [{}, {"default_prompt": ""}, {"model": "m"}])
@@ -125,7 +138,7 @@ def test_no_default_prompt_leaves_the_prompt(open_storage: Open, extra: dict[str
     storage = open_storage()
     storage.remember_setup("p", CONFIG, {"default_prompt": "first"})
     storage.remember_setup("p", CONFIG, extra)
-    assert storage.project("p").prompt == "first"
+    assert storage.get("p").prompt == "first"
 
 
 @pytest.mark.parametrize(
@@ -137,7 +150,7 @@ def test_the_whole_project_string_counts(open_storage: Open, other: str) -> None
     storage = open_storage()
     storage.remember_prompt("7.1795440473", "mine")
     storage.remember_setup("7.1795440473", CONFIG, {})
-    assert storage.project(other) == Project()
+    assert storage.get(other) == Project()
 
 
 def test_two_objects_see_each_other_s_writes_at_once(open_storage: Open) -> None:
@@ -145,9 +158,9 @@ def test_two_objects_see_each_other_s_writes_at_once(open_storage: Open) -> None
     first, second = open_storage(), open_storage()
     for number in range(5):
         first.remember_prompt("p", f"from first {number}")
-        assert second.project("p").prompt == f"from first {number}"
+        assert second.get("p").prompt == f"from first {number}"
         second.remember_setup("p", CONFIG, {"model": str(number)})
-        assert first.project("p").extra_params == {"model": str(number)}
+        assert first.get("p").extra_params == {"model": str(number)}
 
 
 def test_state_survives_closing(open_storage: Open) -> None:
@@ -156,20 +169,20 @@ def test_state_survives_closing(open_storage: Open) -> None:
     storage.remember_prompt("p", "prompt")
     storage.close()
     storage.close()
-    assert open_storage().project("p").prompt == "prompt"
-    assert storage.project("p").prompt == "prompt"
+    assert open_storage().get("p").prompt == "prompt"
+    assert storage.get("p").prompt == "prompt"
 
 
 def test_nothing_is_opened_before_the_first_use(tmp_path: Path) -> None:
     """Making the object touches no file, so that it can be made before a fork."""
-    Storage(None, tmp_path / "state")
+    OpenProjects(None, tmp_path / "state")
     assert not (tmp_path / "state").exists()
 
 
 def test_the_folder_is_made(tmp_path: Path) -> None:
     """`MODEL_DIR` need not exist, and its name may hold any character of a path."""
     folder = tmp_path / "a" / "what? 100% #1 é"
-    storage = Storage(None, folder)
+    storage = OpenProjects(None, folder)
     storage.remember_prompt("p", "prompt")
     storage.close()
     assert list(folder.iterdir())
@@ -189,7 +202,7 @@ def test_only_the_owner_reads_the_files(open_storage: Open, tmp_path: Path) -> N
 
 def test_a_database_url_is_used(tmp_path: Path) -> None:
     """`DATABASE_URL` names the file, and `MODEL_DIR` is left alone."""
-    storage = Storage(f"sqlite:///{tmp_path}/sub/other.db", tmp_path / "unused")
+    storage = OpenProjects(f"sqlite:///{tmp_path}/sub/other.db", tmp_path / "unused")
     storage.remember_prompt("p", "prompt")
     storage.close()
     assert (tmp_path / "sub" / "other.db").is_file()
@@ -208,9 +221,9 @@ def test_a_database_url_is_used(tmp_path: Path) -> None:
 def test_a_database_that_cannot_be_used(tmp_path: Path, spoil: Callable[[Path], object]) -> None:
     """Every use says so in our own error, with a cause in one line."""
     spoil(tmp_path / "state")
-    storage = Storage(None, tmp_path / "state")
+    storage = OpenProjects(None, tmp_path / "state")
     uses: list[Callable[[], object]] = [
-        lambda: storage.project("p"),
+        lambda: storage.get("p"),
         lambda: storage.remember_prompt("p", "x"),
         lambda: storage.remember_setup("p", CONFIG, {}),
     ]
@@ -224,9 +237,9 @@ def test_a_database_that_cannot_be_used(tmp_path: Path, spoil: Callable[[Path], 
 @pytest.mark.parametrize("url", ["postgresql+psycopg://user:sk-secret@127.0.0.1:1/db?connect_timeout=1"])
 def test_a_server_that_is_not_there(tmp_path: Path, url: str) -> None:
     """Without the server, or without its driver, the error is ours and holds no password."""
-    storage = Storage(url, tmp_path)
+    storage = OpenProjects(url, tmp_path)
     with pytest.raises(StorageError) as caught:
-        storage.project("p")
+        storage.get("p")
     assert "sk-secret" not in caught.value.reason
     storage.close()
 
@@ -263,7 +276,7 @@ def test_many_open_a_new_database_at_once(tmp_path: Path, attempt: int) -> None:
     errors: list[Exception] = []
 
     def start(worker: int) -> None:
-        storage = Storage(None, tmp_path)
+        storage = OpenProjects(None, tmp_path)
         together.wait(20)
         try:
             storage.remember_prompt(f"{worker}", f"{attempt}")
@@ -298,5 +311,5 @@ def test_any_text_comes_back(open_storage: Open, project: str, prompt: str, extr
     storage = open_storage()
     storage.remember_setup(project, prompt, extra)
     storage.remember_prompt(project, prompt)
-    assert storage.project(project) == Project(prompt, extra, prompt)
+    assert storage.get(project) == Project(prompt, extra, prompt)
     storage.close()

@@ -1,0 +1,85 @@
+"""A PostgreSQL for tests: started with an empty data folder on a port of its own, and ended."""
+
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from glob import glob
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+_START_SECONDS = 60
+
+
+@contextmanager
+def running_postgresql(folder: Path) -> Iterator[str]:
+    """The URL of a server that lasts as long as the block; skips where PostgreSQL is not installed."""
+    initdb, postgres = _program("initdb"), _program("postgres")
+    if initdb is None or postgres is None:
+        pytest.skip("PostgreSQL is not installed: apt-get install postgresql")
+    as_user = _give_to_somebody(folder)
+    data = folder / "data"
+    subprocess.run(
+        [initdb, "-D", str(data), "-U", "tester", "-A", "trust", "-E", "UTF8", "--no-sync"],
+        check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **as_user,
+    )  # fmt: skip
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    options = ["-h", "127.0.0.1", "-p", str(port), "-k", str(folder), "-F", "-c", "max_connections=200"]
+    with (folder / "log").open("w") as log:
+        server = subprocess.Popen([postgres, "-D", str(data), *options], stdout=log, stderr=log, **as_user)
+    url = f"postgresql+psycopg://tester@127.0.0.1:{port}"
+    try:
+        _wait_for(url, server, folder / "log")
+        yield url
+    finally:
+        server.terminate()
+        server.wait(30)
+
+
+def new_database(server_url: str) -> str:
+    """The URL of an empty database."""
+    name = f"test_{secrets.token_hex(6)}"
+    with psycopg.connect(_plain(server_url) + "/postgres", autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")  # type: ignore[arg-type, unused-ignore]
+    return f"{server_url}/{name}"
+
+
+def _program(name: str) -> str | None:
+    """PostgreSQL's programs are not on the PATH as Debian installs them."""
+    return shutil.which(name) or next(iter(sorted(glob(f"/usr/lib/postgresql/*/bin/{name}"))[-1:]), None)
+
+
+def _give_to_somebody(folder: Path) -> dict[str, Any]:
+    """PostgreSQL refuses to run as root: the folder then belongs to `nobody`, as whom it is started."""
+    if os.geteuid() != 0:
+        return {}
+    nobody = 65534
+    os.chown(folder, nobody, nobody)
+    for parent in folder.parents:  # pytest's folders are for their owner alone
+        if parent.owner() == "root" and parent != parent.parent and "pytest" in parent.name:
+            parent.chmod(0o755)
+    return {"user": nobody, "group": nobody}
+
+
+def _wait_for(url: str, server: "subprocess.Popen[bytes]", log: Path) -> None:
+    deadline = time.monotonic() + _START_SECONDS
+    while time.monotonic() < deadline and server.poll() is None:
+        try:
+            psycopg.connect(_plain(url) + "/postgres").close()
+        except psycopg.OperationalError:
+            time.sleep(0.1)
+        else:
+            return
+    raise RuntimeError(f"PostgreSQL did not start: {log.read_text()[-2000:]}")
+
+
+def _plain(url: str) -> str:
+    return url.replace("postgresql+psycopg://", "postgresql://")

@@ -1,0 +1,120 @@
+"""Completions, paid for once."""
+
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from llm_backend.completer import reply_keys
+from llm_backend.plan import Plan, make_plan
+from llm_backend.storage import StoredCompletions
+from llm_backend.storage.completions import KeyedReply
+from llm_backend.values import Reply
+from tests.conftest import CLASSIFICATION, TASK, Backend, MakeApp
+from tests.stub_llm import Answer, StubLLM, completion
+
+
+def plan(backend: Backend, prompt: str = "p", **extra: Any) -> Plan:
+    """A plan for the classification project."""
+    return make_plan(backend.services.settings, CLASSIFICATION, extra, prompt)
+
+
+def eventually(condition: Callable[[], object]) -> None:
+    """Waits for what the recorder's thread does."""
+    for _ in range(500):
+        if condition():
+            return
+        time.sleep(0.01)
+    raise AssertionError("it did not come")
+
+
+def stored(backend: Backend) -> StoredCompletions:
+    """The completions in the backend's database."""
+    return StoredCompletions(backend.services.database)
+
+
+def test_a_batch_does_not_ask_again_for_what_a_person_was_told(backend: Backend, stub: StubLLM) -> None:
+    """The same task with the same prompt is answered from the database, also after a restart."""
+    backend.predict(prompt="p")
+    eventually(lambda: len(backend.predict([TASK, TASK | {"id": 2}]).json["results"]) == 2)
+    assert len(stub.calls) == 1
+
+
+def test_a_person_gets_a_new_answer(backend: Backend, stub: StubLLM, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shift+Enter again asks again, once the 3 seconds are over."""
+    backend.predict(prompt="p")
+    monkeypatch.setattr("llm_backend.completer._SAME_REQUEST_SECONDS", 0.0)
+    backend.predict(prompt="p")
+    assert len(stub.calls) == 2
+
+
+def test_the_same_request_within_three_seconds_shares_one_answer(backend: Backend, stub: StubLLM) -> None:
+    """One after the other, from another process too, and at the same time."""
+    stub.answer = lambda call: Answer(body=completion(f"answer {len(stub.calls)}").body, delay=0.2)
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda _: backend.predict(prompt="p").json, range(4)))
+    texts = {answer["results"][0]["result"][1]["value"]["text"][0] for answer in answers}
+    assert texts == {"answer 1"}
+    keys = reply_keys(plan(backend), plan(backend).completion_request(TASK["data"]))  # type: ignore[arg-type]
+    eventually(lambda: stored(backend).get(keys))
+    assert backend.predict(prompt="p").json["results"][0]["result"][1]["value"]["text"] == ["answer 1"]
+    assert len(stub.calls) == 1
+
+
+def test_only_missing_replies_are_asked_for(make_backend: MakeApp, stub: StubLLM) -> None:
+    """Of three replies two are there."""
+    backend = make_backend(NUM_RESPONSES="3", DEFAULT_PROMPT="p")
+    this_plan = plan(backend)
+    keys = reply_keys(this_plan, this_plan.completion_request({"text": "t"}))
+    with backend.services.database.writing() as connection:
+        stored(backend).put(
+            connection, [KeyedReply(keys[0], Reply("one")), KeyedReply(keys[2], Reply("three"))]
+        )
+    stub.says("two")
+    [prediction] = backend.predict([{"id": 1, "data": {"text": "t"}}]).json["results"]
+    assert prediction["result"][1]["value"]["text"] == ["one", "two", "three"]
+    assert [call.body.get("n") for call in stub.calls] == [None]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"model": "m2"},
+        {"temperature": 0.1},
+        {"prompt_template": "{prompt}!{text}"},
+        {"base_url": "https://h/v1", "api_key": "k"},
+    ],
+)
+def test_keys_differ_with_all_that_shapes_the_answer(backend: Backend, other: dict[str, Any]) -> None:
+    """Model, parameters, template, endpoint; and the text and the number of the reply."""
+    data = {"text": "t"}
+    one, two = plan(backend), plan(backend, **other)
+    assert reply_keys(one, one.completion_request(data)) == reply_keys(one, one.completion_request(data))
+    assert reply_keys(one, one.completion_request(data)) != reply_keys(two, two.completion_request(data))
+    assert reply_keys(one, one.completion_request({"text": "u"})) != reply_keys(
+        one, one.completion_request(data)
+    )
+
+
+def test_a_reply_comes_back_as_it_was(backend: Backend) -> None:
+    """With its log probabilities; a newer one replaces it."""
+    reply = Reply("é\n情感", (("é", -0.5), ("\n", -1.0)))
+    for text in (reply, Reply("newer")):
+        with backend.services.database.writing() as connection:
+            stored(backend).put(connection, [KeyedReply("k" * 64, text)])
+        assert stored(backend).get(["k" * 64, "x" * 64]) == {"k" * 64: text}
+
+
+def test_old_and_excess_completions_are_dropped(backend: Backend) -> None:
+    """By age, and the oldest by number."""
+    completions = stored(backend)
+    keys = [f"{number:064d}" for number in range(5)]
+    for key in keys:
+        with backend.services.database.writing() as connection:
+            completions.put(connection, [KeyedReply(key, Reply("r"))])
+        time.sleep(0.002)
+    assert completions.prune(max_age=1000, max_rows=2) == 3
+    assert sorted(completions.get(keys)) == keys[3:]
+    assert completions.prune(max_age=-1, max_rows=100) == 2

@@ -1,0 +1,214 @@
+"""Batches over HTTP: limits, faults, what goes on in the background, and what can be seen of it."""
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.conftest import TASK, Backend, MakeApp
+from tests.stub_llm import Answer, Call, StubLLM, completion, failure
+
+
+def tasks(count: int) -> list[dict[str, Any]]:
+    """So many tasks with different texts."""
+    return [{"id": n, "data": {"text": f"text {n}"}} for n in range(1, count + 1)]
+
+
+def predicted(answer: Any) -> list[bool]:
+    """Which entries hold a prediction."""
+    return [bool(entry) for entry in answer.json["results"]]
+
+
+def eventually(condition: Callable[[], object], seconds: float = 20) -> None:
+    """Waits for the background."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come"
+        time.sleep(0.02)
+
+
+def the_job(backend: Backend) -> dict[str, Any]:
+    """The one batch there is."""
+    [job] = backend.client.get("/jobs").json["jobs"]
+    assert isinstance(job, dict)
+    return job
+
+
+def test_no_more_than_max_concurrency_are_under_way(make_backend: MakeApp, stub: StubLLM) -> None:
+    """And as many as that, when there is work."""
+    under_way, most, lock = [0], [0], threading.Lock()
+
+    def answer(call: Call) -> Answer:
+        with lock:
+            under_way[0] += 1
+            most[0] = max(most[0], under_way[0])
+        time.sleep(0.03)
+        with lock:
+            under_way[0] -= 1
+        return completion("ok")
+
+    stub.answer = answer
+    backend = make_backend(DEFAULT_PROMPT="p", MAX_CONCURRENCY="8")
+    assert all(predicted(backend.predict(tasks(60))))
+    assert most[0] == 8
+
+
+def test_a_rate_limit_slows_the_batch_down_and_fails_nothing(make_backend: MakeApp, stub: StubLLM) -> None:
+    """All tasks are done, with hardly more calls than tasks."""
+    begun = time.monotonic()
+    stub.answer = lambda call: (
+        failure(429, headers={"Retry-After": "1"}) if time.monotonic() < begun + 2 else completion("ok")
+    )
+    backend = make_backend(DEFAULT_PROMPT="p", MAX_CONCURRENCY="16")
+    assert all(predicted(backend.predict(tasks(100))))
+    assert len(stub.calls) <= 100 + 16 + 3
+
+
+def test_an_interactive_request_does_not_wait_behind_a_batch(make_backend: MakeApp, stub: StubLLM) -> None:
+    """All places of the batch are taken, and a person is answered."""
+    release = threading.Event()
+
+    def answer(call: Call) -> Answer:
+        if "typed" not in call.body["messages"][0]["content"]:
+            release.wait(20)
+        return completion("ok")
+
+    stub.answer = answer
+    backend = make_backend(DEFAULT_PROMPT="p", MAX_CONCURRENCY="2")
+    batch = threading.Thread(target=lambda: backend.predict(tasks(10)))
+    batch.start()
+    try:
+        eventually(lambda: len(stub.calls) >= 2)
+        assert predicted(backend.predict(prompt="typed")) == [True]
+    finally:
+        release.set()
+        batch.join()
+
+
+def test_what_the_deadline_cuts_off_goes_on(make_backend: MakeApp, stub: StubLLM) -> None:
+    """The next click is answered at once, without asking again."""
+    stub.answer = lambda call: Answer(body=completion("ok").body, delay=0.1)
+    backend = make_backend(DEFAULT_PROMPT="p", PREDICT_TIMEOUT="1", MAX_CONCURRENCY="2")
+    first = predicted(backend.predict(tasks(40)))
+    assert any(first)
+    assert not all(first)
+    assert the_job(backend)["left"] > 0
+    eventually(lambda: the_job(backend)["left"] == 0)
+    assert all(predicted(backend.predict(tasks(40))))
+    assert len(stub.calls) == 40
+
+
+def test_a_batch_goes_on_after_a_restart(make_backend: MakeApp, stub: StubLLM) -> None:
+    """With the prompt it began with, whatever the default prompt is by now."""
+    stub.answer = lambda call: Answer(body=completion("ok").body, delay=0.1)
+    backend = make_backend(DEFAULT_PROMPT="first", PREDICT_TIMEOUT="1", MAX_CONCURRENCY="2")
+    backend.predict(tasks(30))
+    backend.services.close()
+    again = make_backend(DEFAULT_PROMPT="second", MAX_CONCURRENCY="8")
+    again.services.start()
+    eventually(lambda: the_job(again)["left"] == 0)
+    assert all("Task Directive: first" in prompt for prompt in stub.prompts)
+    assert len(stub.calls) == 30
+
+
+def test_a_new_prompt_ends_the_earlier_batch(make_backend: MakeApp, stub: StubLLM) -> None:
+    """Its tasks are asked with the new one only."""
+    stub.answer = lambda call: Answer(body=completion("ok").body, delay=0.1)
+    backend = make_backend(DEFAULT_PROMPT="old", PREDICT_TIMEOUT="1", MAX_CONCURRENCY="2")
+    backend.predict(tasks(60))
+    backend.predict(prompt="new")
+    backend.predict(tasks(2))
+    later, earlier = backend.client.get("/jobs").json["jobs"]
+    assert (earlier["state"], earlier["left"] > 0) == ("stopped", True)
+    asked = len(stub.calls)
+    time.sleep(0.5)
+    assert len(stub.calls) <= asked + 2
+    assert later["done"] == 2
+
+
+def test_opening_one_task_ends_no_batch(make_backend: MakeApp, stub: StubLLM) -> None:
+    """A person who opens a task after another prompt was used does not stop ten thousand predictions."""
+    stub.answer = lambda call: Answer(body=completion("ok").body, delay=0.05)
+    backend = make_backend(DEFAULT_PROMPT="old", PREDICT_TIMEOUT="1", MAX_CONCURRENCY="2")
+    backend.predict(tasks(60))
+    backend.predict(prompt="new")
+    assert predicted(backend.predict([TASK])) == [True]
+    assert the_job(backend)["state"] == "active"
+
+
+def test_a_batch_can_be_stopped(make_backend: MakeApp, stub: StubLLM) -> None:
+    """DELETE ends it; an unknown one is told so."""
+    stub.answer = lambda call: Answer(body=completion("ok").body, delay=0.1)
+    backend = make_backend(DEFAULT_PROMPT="p", PREDICT_TIMEOUT="1", MAX_CONCURRENCY="2")
+    backend.predict(tasks(60))
+    job_id = the_job(backend)["id"]
+    assert backend.client.delete(f"/jobs/{job_id}").json == {"ended": True}
+    assert the_job(backend)["state"] == "stopped"
+    assert backend.client.delete(f"/jobs/{job_id}").json == {"ended": False}
+    assert backend.client.delete("/jobs/unknown").status_code == 404
+
+
+def test_a_job_says_how_it_stands(make_backend: MakeApp) -> None:
+    """Project, counts, tokens, rate."""
+    backend = make_backend(DEFAULT_PROMPT="p")
+    backend.predict(tasks(10))
+    job = the_job(backend)
+    assert (job["done"], job["failed"], job["left"]) == (10, 0, 0)
+    assert job["tokens"] == 160
+    assert job["per_second"] > 0
+    assert job["project"] == "7.1795440473"
+
+
+def test_a_browser_sees_a_page_and_a_program_json(backend: Backend) -> None:
+    """The page loads nothing from elsewhere."""
+    page = backend.client.get("/", headers={"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"})
+    assert page.mimetype == "text/html"
+    assert "default-src 'none'" in page.headers["Content-Security-Policy"]
+    assert "http" not in page.text.replace("http-equiv", "")
+    assert backend.client.get("/").json["status"] == "UP"
+
+
+def test_an_unexpected_error_in_one_task_is_its_own(
+    make_backend: MakeApp, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is logged with its traceback, and the others are done."""
+    from llm_backend.plan import Plan
+
+    usual = Plan.completion_request
+
+    def broken(self: Plan, data: Any, *args: Any) -> Any:
+        return 1 / 0 if data["text"] == "text 2" else usual(self, data, *args)
+
+    monkeypatch.setattr(Plan, "completion_request", broken)
+    backend = make_backend(DEFAULT_PROMPT="p")
+    assert predicted(backend.predict(tasks(3))) == [True, False, True]
+    assert "ZeroDivisionError" in caplog.text
+
+
+def test_a_lost_connection_in_the_middle_is_waited_for(make_backend: MakeApp, stub: StubLLM) -> None:
+    """What has worked before will work again: no task fails."""
+    lost = [2]
+
+    def answer(call: Call) -> Answer:
+        if len(stub.calls) > 20 and lost[0]:
+            lost[0] -= 1
+            return Answer(reset=True)
+        return completion("ok")
+
+    stub.answer = answer
+    backend = make_backend(DEFAULT_PROMPT="p", LLM_MAX_RETRIES="0", MAX_CONCURRENCY="4")
+    assert all(predicted(backend.predict(tasks(40))))
+
+
+def test_no_connection_from_the_start_says_so(make_backend: MakeApp, stub: StubLLM) -> None:
+    """The batch stops at the first few, and the status line names the reason."""
+    stub.says(Answer(reset=True))
+    backend = make_backend(DEFAULT_PROMPT="p", LLM_MAX_RETRIES="0", MAX_CONCURRENCY="4")
+    answer = backend.predict(tasks(200))
+    assert answer.status_code == 502
+    assert "cannot be reached" in answer.status
+    assert len(stub.calls) <= 8
+    stub.says("ok")
+    assert all(predicted(backend.predict(tasks(200))))
