@@ -146,6 +146,20 @@ class LabelStudio:
         if self._process:
             self._process.stop()
 
+    @property
+    def token(self) -> str:
+        """The legacy token of the first user."""
+        return self._token
+
+    def personal_access_token(self) -> str:
+        """A new personal access token of the first user."""
+        self._post("/api/jwt/settings", {"api_tokens_enabled": True, "legacy_api_tokens_enabled": True})
+        return str(self._post("/api/token/", {})["token"])
+
+    def delete_task(self, task: int) -> None:
+        """Deletes a task."""
+        self._session.delete(f"{self.url}/api/tasks/{task}", timeout=60).raise_for_status()
+
     def create_project(self, example: Path) -> int:
         """A project with the labeling config and the tasks of an example's folder; returns its id."""
         label_config = (example / "label_config.xml").read_text(encoding="utf-8")
@@ -178,6 +192,10 @@ class LabelStudio:
     def predictions(self, project: int) -> list[Json]:
         """All predictions that are stored for the project's tasks."""
         return [prediction for task in self.tasks(project) for prediction in task["predictions"]]
+
+    def prediction_count(self, project: int) -> int:
+        """How many predictions are stored for the project."""
+        return int(self._get(f"/api/projects/{project}")["total_predictions_number"])
 
     def retrieve_predictions(self, project: int) -> None:
         """What Data Manager → Retrieve Predictions does, for all tasks."""
