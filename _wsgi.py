@@ -34,7 +34,10 @@ def main() -> None:
     )
     parser.add_argument("-p", "--port", type=int, default=services.settings.port, help="port to listen on")
     arguments = parser.parse_args()
-    app.run(host=arguments.host, port=arguments.port, threaded=True)
+    try:
+        app.run(host=arguments.host, port=arguments.port, threaded=True)
+    finally:
+        services.close()
 
 
 if __name__ == "__main__":

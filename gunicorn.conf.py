@@ -1,7 +1,10 @@
 """gunicorn's settings, from the same environment as the app's."""
 
 import os
+import signal
 import sys
+from types import FrameType
+from typing import Any
 
 from llm_backend.errors import SettingsError
 from llm_backend.settings import load_settings
@@ -21,3 +24,24 @@ preload_app = False  # the embedded model and the database must not be shared ac
 control_socket_disable = True  # it needs a HOME that can be written
 worker_tmp_dir = next(filter(os.path.isdir, ["/dev/shm"]), None)  # noqa: S108 - heartbeats stay off the disk
 loglevel = _settings.log_level.lower()
+
+
+def post_worker_init(worker: Any) -> None:
+    """On SIGTERM, batches answer with what is done at once, so that the time for a graceful end suffices."""
+    from _wsgi import services
+
+    usual = signal.getsignal(signal.SIGTERM)
+
+    def stop_soon(number: int, frame: FrameType | None) -> None:
+        services.stop_soon()
+        if callable(usual):
+            usual(number, frame)
+
+    signal.signal(signal.SIGTERM, stop_soon)
+
+
+def worker_exit(server: Any, worker: Any) -> None:
+    """Writes what has been paid for before the process ends."""
+    from _wsgi import services
+
+    services.close()

@@ -37,6 +37,7 @@ class Batches:
         metrics: Metrics,
         *,
         changed: threading.Condition,
+        stopping: threading.Event,
     ) -> None:
         self._work = work
         self._worker = worker
@@ -44,6 +45,7 @@ class Batches:
         self._recorder = recorder
         self._metrics = metrics
         self._changed = changed
+        self._stopping = stopping
         self._timeout = settings.predict_timeout - min(5.0, settings.predict_timeout / 10)
 
     def run(self, project: str, plan: Plan, tasks: Sequence[Json]) -> list[Json | list[Json]]:
@@ -82,10 +84,10 @@ class Batches:
         return plan.prediction(completion)
 
     def _wait(self, job_id: str, open_until: float, deadline: float) -> None:
-        """Until all tasks of the request are finished, their job has ended, or the deadline has come."""
+        """Until the tasks of the request are finished, job or server end, or the deadline has come."""
         while self._work.is_waited_for(job_id, open_until):
             remaining = deadline - time.monotonic()
-            if remaining <= 0:
+            if remaining <= 0 or self._stopping.is_set():
                 return
             time.sleep(min(remaining, _LOOK_AT_MOST_EVERY_SECONDS))
             with self._changed:

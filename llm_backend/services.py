@@ -33,6 +33,11 @@ class Services:
     delivery: Delivery
     batches: Batches
     metrics: Metrics
+    stopping: threading.Event
+
+    def stop_soon(self) -> None:
+        """Takes no more tasks; open batch requests answer with what is done. Safe in a signal handler."""
+        self.stopping.set()
 
     def start(self) -> None:
         """Goes on with batches that an earlier process has left."""
@@ -41,6 +46,7 @@ class Services:
 
     def close(self) -> None:
         """Finishes what is under way, writes it, and ends threads and connections."""
+        self.stop_soon()
         self.delivery.close()
         self.worker.close()
         self.recorder.close()
@@ -54,7 +60,7 @@ def make_services(settings: Settings) -> Services:
     url = settings.database_url
     database = Database(url.get_secret_value() if url else None, settings.model_dir)
     stored, work = StoredCompletions(database), WorkList(database)
-    changed = threading.Condition()
+    changed, stopping = threading.Condition(), threading.Event()
     owner = f"{socket.gethostname()[:32]}-{os.getpid()}-{secrets.token_hex(4)}"
 
     def notify() -> None:
@@ -69,7 +75,9 @@ def make_services(settings: Settings) -> Services:
     )
     recorder = Recorder(database, stored, work, owner=owner, on_written=notify)
     completer = Completer(providers, stored, recorder)
-    worker = Worker(settings, work, completer, recorder, metrics, owner=owner, changed=changed)
+    worker = Worker(
+        settings, work, completer, recorder, metrics, owner=owner, changed=changed, stopping=stopping
+    )
     return Services(
         settings=settings,
         database=database,
@@ -80,8 +88,11 @@ def make_services(settings: Settings) -> Services:
         completer=completer,
         worker=worker,
         delivery=Delivery(settings, work, stored),
-        batches=Batches(settings, work, worker, completer, recorder, metrics, changed=changed),
+        batches=Batches(
+            settings, work, worker, completer, recorder, metrics, changed=changed, stopping=stopping
+        ),
         metrics=metrics,
+        stopping=stopping,
     )
 
 

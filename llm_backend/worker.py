@@ -61,6 +61,7 @@ class Worker:
         *,
         owner: str,
         changed: threading.Condition,
+        stopping: threading.Event,
     ) -> None:
         self._settings = settings
         self._work = work
@@ -77,7 +78,7 @@ class Worker:
         self._running = 0
         self._lock = threading.Lock()
         self._wake = threading.Event()
-        self._closing = threading.Event()
+        self._closing = stopping
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:

@@ -45,7 +45,7 @@ def test_a_batch_does_not_ask_again_for_what_a_person_was_told(backend: Backend,
 def test_a_person_gets_a_new_answer(backend: Backend, stub: StubLLM, monkeypatch: pytest.MonkeyPatch) -> None:
     """Shift+Enter again asks again, once the 3 seconds are over."""
     backend.predict(prompt="p")
-    monkeypatch.setattr("llm_backend.completer._SAME_REQUEST_SECONDS", 0.0)
+    monkeypatch.setattr("llm_backend.completer._SAME_REQUEST_SECONDS", -1.0)
     backend.predict(prompt="p")
     assert len(stub.calls) == 2
 

@@ -88,6 +88,24 @@ def test_a_killed_server_asks_for_nothing_twice(stub: StubLLM, tmp_path: Path) -
     assert len(watch.asked) <= TASKS + 32
 
 
+def test_a_server_that_is_told_to_end_loses_nothing(stub: StubLLM, tmp_path: Path) -> None:
+    """SIGTERM in the middle: the request is answered with what is done, and nothing is paid for twice."""
+    watch = Watch(stub)
+    settings = {"DEFAULT_PROMPT": "p", "MAX_CONCURRENCY": "8"}
+    answers: list[Any] = []
+    with backend(stub.url, model_dir=tmp_path, **settings) as server:
+        sender = post(server, request(), answers)
+        wait_for(watch, TASKS // 4)
+        server.terminate()
+        sender.join()
+    [answer] = answers
+    assert len(answer["results"]) == TASKS
+    assert TASKS // 4 - 8 <= sum(map(bool, answer["results"])) < TASKS
+    with backend(stub.url, model_dir=tmp_path, **settings) as server:
+        assert all(server.post("/predict", request())["results"])
+    assert len(watch.asked) == TASKS
+
+
 def test_two_replicas_share_the_work_and_one_may_die(
     stub: StubLLM, postgresql_url: str, tmp_path: Path
 ) -> None:

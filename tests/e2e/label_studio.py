@@ -20,6 +20,7 @@ from playwright.sync_api import Locator, Page, Response
 Json = dict[str, Any]
 
 _SECONDS_TO_START = 240  # the first start runs some 400 migrations
+_SECONDS_TO_POST = 900  # thousands of tasks are imported and predicted in one request
 _SECONDS_TO_STOP = 35  # a little more than gunicorn's graceful timeout
 _KEPT_VARIABLES = ("PATH", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH")
 
@@ -243,7 +244,7 @@ class LabelStudio:
         return _json(self._session.get(self.url + path, params=parameters, timeout=60))
 
     def _post(self, path: str, body: Any) -> Any:
-        return _json(self._session.post(self.url + path, json=body, timeout=180))
+        return _json(self._session.post(self.url + path, json=body, timeout=_SECONDS_TO_POST))
 
 
 def _json(answer: requests.Response) -> Any:
