@@ -1,21 +1,23 @@
 """The model: how a request of Label Studio becomes a prediction. Read `InteractiveLLM.predict` first."""
 
 import functools
+import logging
 from collections.abc import Sequence
 from typing import Any
 
 from label_studio_sdk.label_interface.interface import LabelInterface
 
-from llm_backend.errors import LabelingConfigError
+from llm_backend.errors import BackendError, LabelingConfigError
 from llm_backend.labeling_config import LabelingConfig, parse_labeling_config
 from llm_backend.ml_base import LabelStudioMLBase
 from llm_backend.parameters import check_address, parse_extra_params, require_settings
 from llm_backend.plan import Plan, make_plan
-from llm_backend.regions import clear_stale, empty_prediction
+from llm_backend.regions import clear_stale, empty_prediction, error_prediction
 from llm_backend.services import Services, services_of_this_process
 from llm_backend.storage import Project
 from llm_backend.values import Json
 
+_log = logging.getLogger(__name__)
 _SUBMITTED = ("ANNOTATION_CREATED", "ANNOTATIONS_CREATED", "ANNOTATION_UPDATED")
 
 
@@ -45,15 +47,11 @@ class InteractiveLLM(LabelStudioMLBase):
             return [empty_prediction(plan.model_version)]
         if plan.prompt is None:
             return [empty_prediction(plan.model_version)] if context else [[] for _ in tasks]
-        require_settings(plan.parameters)
         if not context:
+            require_settings(plan.parameters)
             return self._services.batches.run(self.project_id, plan, tasks)
         [task] = tasks
-        prediction = plan.prediction(self._services.completer.ask_anew(plan, task["data"]))
-        clear_stale(plan.config, prediction, context)
-        if self._services.settings.remember_prompt == "used":
-            self._services.projects.remember_prompt(self.project_id, plan.prompt)
-        return [prediction]
+        return [self._answer_person(plan, task, context)]
 
     def fit(self, event: str, data: Json, **kwargs: Any) -> Json:
         """Remembers the prompt of a submitted annotation. Only a project known from `/setup` has a memory."""
@@ -112,6 +110,27 @@ class InteractiveLLM(LabelStudioMLBase):
     @functools.cached_property
     def _project(self) -> Project:
         return self._services.projects.get(self.project_id) if self.project_id else Project()
+
+    def _answer_person(self, plan: Plan, task: Json, context: Json) -> Json:
+        """The prediction for the person who waits. Why there is none goes into the response box.
+
+        Raises:
+            BackendError: there is no response box for the reason, or SHOW_ERRORS is off.
+        """
+        settings = self._services.settings
+        try:
+            require_settings(plan.parameters)
+            prediction = plan.prediction(self._services.completer.ask_anew(plan, task["data"]))
+        except BackendError as error:
+            if not settings.show_errors or plan.config.response is None:
+                raise
+            _log.warning("Task %s of project %s: %s", task.get("id"), self.project_id, error.reason)
+            prediction = error_prediction(plan.config, plan.prompt or "", error.reason, plan.model_version)
+        else:
+            if settings.remember_prompt == "used" and plan.prompt:
+                self._services.projects.remember_prompt(self.project_id, plan.prompt)
+        clear_stale(plan.config, prediction, context)
+        return prediction
 
     @property
     def _config_text(self) -> str:

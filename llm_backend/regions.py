@@ -24,6 +24,15 @@ def empty_prediction(model_version: str) -> Json:
     return {"result": [], "model_version": model_version}
 
 
+def error_prediction(config: LabelingConfig, prompt: str, reason: str, model_version: str) -> Json:
+    """A prediction that shows a person, in the response box, why there is none: Label Studio shows no error.
+
+    It ticks no label, and it is only for the person who asked: it must not be stored.
+    """
+    values = ControlValues(texts=(f"\u26a0 {reason}",), choices={})
+    return build_prediction(config, prompt, values, model_version)
+
+
 def clear_stale(config: LabelingConfig, prediction: Json, context: Json) -> None:
     """Empties the choices that the context shows and the prediction does not fill.
 

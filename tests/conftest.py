@@ -101,6 +101,7 @@ def make_settings(stub: StubLLM, tmp_path: Path) -> Callable[..., Settings]:
             "OPENAI_BASE_URL": stub.url,
             "MODEL_DIR": str(tmp_path),
             "LLM_TIMEOUT": "5",
+            "SHOW_ERRORS": "0",
         }
         return load_settings(defaults | variables, env_file=None)
 

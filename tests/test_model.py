@@ -162,6 +162,34 @@ def test_without_any_prompt_nothing_is_asked(backend: Backend, stub: StubLLM) ->
     assert not stub.calls
 
 
+@pytest.mark.parametrize(
+    ("variables", "says"),
+    [
+        ({}, "\u26a0 OpenAI refused the API key (401): check OPENAI_API_KEY"),
+        ({"OPENAI_API_KEY": ""}, "\u26a0 The openai provider needs OPENAI_API_KEY to be set"),
+    ],
+)
+def test_a_person_sees_why_there_is_no_answer(
+    make_backend: MakeApp, stub: StubLLM, variables: dict[str, str], says: str
+) -> None:
+    """In the response box, with the prompt still there, no label, and nothing remembered."""
+    stub.says(failure(401, "wrong key"))
+    backend = make_backend(SHOW_ERRORS="1", **variables)
+    answer = backend.predict(prompt="bad")
+    assert answer.status_code == 200
+    assert values(answer.json["results"][0]) == {"prompt": ["bad"], "response": [says]}
+    assert LabelInterface(CLASSIFICATION).validate_prediction(answer.json["results"][0])
+    assert backend.predict([TASK]).json == {"results": [[]]}
+
+
+def test_without_a_response_box_the_error_is_an_http_error(make_backend: MakeApp, stub: StubLLM) -> None:
+    """There is nowhere else to show it."""
+    stub.says(failure(401, "wrong key"))
+    config = CLASSIFICATION.replace('<TextArea name="response" toName="text"/>', "")
+    answer = make_backend(SHOW_ERRORS="1").predict(prompt="bad", config=config)
+    assert answer.status == "502 OpenAI refused the API key (401): check OPENAI_API_KEY"
+
+
 def test_a_prompt_that_failed_is_not_remembered(backend: Backend, stub: StubLLM) -> None:
     """Only what worked may be applied to thousands of tasks."""
     stub.says(failure(400, "no"))
