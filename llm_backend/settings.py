@@ -32,8 +32,9 @@ from llm_backend.values import Provider
 # Variables that are numbers or one word of a list: an impossible value is repeated in the message.
 _SHOWN_WITH_VALUE = {
     "USE_INTERNAL_PROMPT_TEMPLATE", "DIALOGUE_FORMAT", "REMEMBER_PROMPT", "SHOW_ERRORS",
-    "OPENAI_PROVIDER", "TEMPERATURE", "NUM_RESPONSES", "LLM_TIMEOUT", "LLM_MAX_RETRIES", "MAX_CONCURRENCY", "PREDICT_TIMEOUT",
-    "LEASE_SECONDS", "WEBHOOK_UPDATES_PROMPT", "LOG_LEVEL", "PORT", "WORKERS", "THREADS",
+    "OPENAI_PROVIDER", "TEMPERATURE", "NUM_RESPONSES", "LLM_TIMEOUT", "LLM_MAX_RETRIES",
+    "MAX_CONCURRENCY", "PREDICT_TIMEOUT", "LEASE_SECONDS", "WEBHOOK_UPDATES_PROMPT", "LOG_LEVEL", "PORT",
+    "WORKERS", "THREADS",
 }  # fmt: skip
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
