@@ -8,6 +8,7 @@ from typing import Any
 from label_studio_sdk.label_interface.interface import LabelInterface
 
 from llm_backend.errors import BackendError, LabelingConfigError
+from llm_backend.inputs import label_studio_for
 from llm_backend.labeling_config import LabelingConfig, parse_labeling_config
 from llm_backend.ml_base import LabelStudioMLBase
 from llm_backend.parameters import check_address, parse_extra_params, require_settings
@@ -80,6 +81,15 @@ class InteractiveLLM(LabelStudioMLBase):
             self._services.projects.remember_setup(self.project_id, self._config_text, extra)
             self.__dict__.pop("_project", None)
 
+    def set_label_studio(self, url: str, token: str) -> None:
+        """Keeps the address and the token that `/setup` brought, where Basic auth says who sent them.
+
+        Without it they are not kept: anybody could name this project's Label Studio.
+        """
+        if self.project_id and self._services.settings.basic_auth_user is not None:
+            self._services.projects.remember_label_studio(self.project_id, url.rstrip("/"), token)
+            self.__dict__.pop("_project", None)
+
     @property
     def label_config(self) -> str | None:
         """The labeling config of the request, else the one that `/setup` brought."""
@@ -139,7 +149,14 @@ class InteractiveLLM(LabelStudioMLBase):
         return self.label_config
 
     def _plan(self, prompt: str | None) -> Plan:
-        return make_plan(self._services.settings, self._config_text, self.extra_params, prompt)
+        project = self._project
+        label_studio = label_studio_for(
+            self._services.settings,
+            self.project_id,
+            setup_url=project.label_studio_url,
+            setup_token=project.label_studio_token,
+        )
+        return make_plan(self._services.settings, self._config_text, self.extra_params, prompt, label_studio)
 
 
 def _typed_prompt(config: LabelingConfig, context: Json | None) -> str | None:

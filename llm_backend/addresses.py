@@ -16,7 +16,12 @@ class AddressRefusedError(BackendError):
 
 
 def checked_address(host: str, port: int, allowed_hosts: Collection[str]) -> str:
-    """The IP address to connect to for `host`, resolved once, so that it cannot change after the check.
+    """The first of `checked_addresses`."""
+    return checked_addresses(host, port, allowed_hosts)[0]
+
+
+def checked_addresses(host: str, port: int, allowed_hosts: Collection[str]) -> list[str]:
+    """The IP addresses to connect to for `host`, resolved once, so that they cannot change after the check.
 
     Raises:
         AddressRefusedError: an address of the host is not public and ALLOWED_HOSTS has neither
@@ -33,7 +38,7 @@ def checked_address(host: str, port: int, allowed_hosts: Collection[str]) -> str
         raise AddressRefusedError(
             f"The host {host} is in a private network: the operator can allow it with ALLOWED_HOSTS={host}"
         )
-    return addresses[0]
+    return list(dict.fromkeys(addresses))
 
 
 def is_public(address: str) -> bool:

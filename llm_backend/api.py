@@ -82,6 +82,10 @@ def create_app(make_model: ModelFactory, services: Services) -> Flask:  # noqa: 
         project = _field(payload, "project", str)
         model = make_model(project, _field(payload, "schema", str), services=services)
         model.set_extra_params(payload.get("extra_params"))
+        url = _field(payload, "hostname", str, required=False)
+        token = _field(payload, "access_token", str, required=False)
+        if url:
+            model.set_label_studio(url, token or "")
         return _json({"model_version": model.model_version})
 
     @app.post("/predict")

@@ -1,5 +1,6 @@
 """Completions, paid for once: what has been asked before is answered from the database."""
 
+import functools
 import hashlib
 import json
 import threading
@@ -7,6 +8,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import asdict, replace
 
+from llm_backend.inputs import FileReader
 from llm_backend.plan import Plan
 from llm_backend.providers import Providers
 from llm_backend.recorder import Record, Recorder
@@ -20,8 +22,11 @@ _SAME_REQUEST_SECONDS = 3.0
 class Completer:
     """Asks for what is not there yet, and has it written."""
 
-    def __init__(self, providers: Providers, stored: StoredCompletions, recorder: Recorder) -> None:
+    def __init__(
+        self, providers: Providers, reader: FileReader, stored: StoredCompletions, recorder: Recorder
+    ) -> None:
         self._providers = providers
+        self._reader = reader
         self._stored = stored
         self._recorder = recorder
         self._lock = threading.Lock()
@@ -36,7 +41,9 @@ class Completer:
         Raises:
             BackendError: the task cannot be read, or nothing was answered.
         """
-        request = plan.completion_request(data)
+        return plan.asking(data, self._reader, functools.partial(self._ask_anew, plan))
+
+    def _ask_anew(self, plan: Plan, request: CompletionRequest) -> Completion:
         keys = reply_keys(plan, request)
         with self._lock:
             under_way = self._under_way.get(keys[0])
@@ -64,7 +71,9 @@ class Completer:
             RateLimitedError: the endpoint asks to slow down; this is not tried again here.
             BackendError: the task cannot be read, or nothing was answered.
         """
-        request = plan.completion_request(data)
+        return plan.asking(data, self._reader, functools.partial(self._ask_once, plan))
+
+    def _ask_once(self, plan: Plan, request: CompletionRequest) -> tuple[Completion, tuple[KeyedReply, ...]]:
         keys = reply_keys(plan, request)
         there = self._stored.get(keys)
         missing = [key for key in keys if key not in there]

@@ -155,6 +155,13 @@ class CompletionRefusedError(CompletionError):
     code = "completion_refused"
 
 
+class PicturesRefusedError(CompletionRefusedError):
+    """The model does not take pictures. Asked again with the text in them, it may answer."""
+
+    code = "pictures_refused"
+    status = 422
+
+
 class CompletionTimeoutError(CompletionError):
     """No completion within the time allowed."""
 

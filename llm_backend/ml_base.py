@@ -40,6 +40,9 @@ class LabelStudioMLBase:
         """Takes the extra params that `/setup` brought: an object, or a JSON string of one."""
         self._extra_params = extra_params or {}
 
+    def set_label_studio(self, url: str, token: str) -> None:
+        """Takes the address of Label Studio and the token that `/setup` brought."""
+
     @property
     def model_version(self) -> str:
         """Names what shapes the predictions. Label Studio asks again when it changes."""

@@ -7,10 +7,13 @@ began with, in any process.
 import functools
 import hashlib
 import json
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
-from llm_backend.inputs import object_field, read_input
+from llm_backend.errors import PicturesRefusedError
+from llm_backend.inputs import FileReader, ImageOptions, LabelStudio, object_field, read_input
 from llm_backend.labeling_config import LabelingConfig, parse_labeling_config
 from llm_backend.parameters import parse_extra_params, resolve_parameters
 from llm_backend.prompts import build_messages
@@ -18,6 +21,8 @@ from llm_backend.regions import build_prediction
 from llm_backend.replies import values_from_replies
 from llm_backend.settings import Settings
 from llm_backend.values import Completion, CompletionRequest, Json, Parameters
+
+Answered = TypeVar("Answered")
 
 
 @dataclass(frozen=True)
@@ -29,6 +34,8 @@ class Plan:
     prompt: str | None
     dialogue_format: str
     extra_params: Json
+    images: ImageOptions
+    label_studio: LabelStudio | None = None
 
     @property
     def model_version(self) -> str:
@@ -57,6 +64,7 @@ class Plan:
             config.object_tag,
             config.object_value,
             config.response,
+            *(asdict(self.images).values() if config.object_tag == "Image" else ()),
             *(
                 [choices.name, choices.multiple, [label.value for label in choices.labels]]
                 for choices in config.choices
@@ -64,18 +72,42 @@ class Plan:
         ]
         return hashlib.sha256(json.dumps(shapes).encode()).hexdigest()
 
-    def completion_request(self, data: Json) -> CompletionRequest:
-        """What to ask for a task with this data.
+    def asking(
+        self, data: Json, reader: FileReader, ask: Callable[[CompletionRequest], Answered]
+    ) -> Answered:
+        """What `ask` gives for a task with this data. Where the model refuses pictures, it gets their text.
 
         Raises:
-            InputError: the task lacks what the labeling config reads.
+            BackendError: what `completion_request` and `ask` raise.
+        """
+        try:
+            return ask(self.completion_request(data, reader))
+        except PicturesRefusedError:
+            if self.images.image_input != "auto":
+                raise
+            with_text = replace(self, images=replace(self.images, image_input="ocr"))
+            return ask(with_text.completion_request(data, reader))
+
+    def completion_request(self, data: Json, reader: FileReader) -> CompletionRequest:
+        """What to ask for a task with this data; fetches the files that it names.
+
+        Raises:
+            InputError: the task lacks what the labeling config reads, or a file cannot be had or read.
+            AddressRefusedError: the task names an address that may not be reached.
             PromptError: a template names fields that the task does not have.
         """
         config, parameters = self.config, self.parameters
         messages = build_messages(
             parameters,
             self.prompt or "",
-            read_input(config, data, dialogue_format=self.dialogue_format),
+            read_input(
+                config,
+                data,
+                dialogue_format=self.dialogue_format,
+                images=self.images,
+                label_studio=self.label_studio,
+                reader=reader,
+            ),
             labels=config.labels,
             object_field=object_field(config),
         )
@@ -87,8 +119,16 @@ class Plan:
         return build_prediction(self.config, self.prompt or "", values, self.model_version)
 
 
-def make_plan(settings: Settings, label_config: str, extra_params: Json, prompt: str | None) -> Plan:
+def make_plan(
+    settings: Settings,
+    label_config: str,
+    extra_params: Json,
+    prompt: str | None,
+    label_studio: LabelStudio | None = None,
+) -> Plan:
     """The plan for a project. Without a `prompt` the default prompt is taken.
+
+    `label_studio` is where the files are that its tasks name (`inputs.label_studio_for`).
 
     Raises:
         LabelingConfigError: the labeling config cannot work.
@@ -101,4 +141,11 @@ def make_plan(settings: Settings, label_config: str, extra_params: Json, prompt:
         prompt=prompt or parameters.default_prompt,
         dialogue_format=settings.dialogue_format,
         extra_params=extra_params,
+        images=ImageOptions(
+            image_input=settings.image_input,
+            ocr_languages=settings.ocr_languages,
+            max_side=settings.image_max_side,
+            max_pages=settings.image_max_pages,
+        ),
+        label_studio=label_studio,
     )

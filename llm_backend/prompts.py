@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from llm_backend.errors import PromptError
-from llm_backend.values import Message, Parameters, TaskInput
+from llm_backend.values import Message, Parameters, TaskInput, TextPart
 
 _TOKEN = re.compile(r"\{\{|\}\}|\{([^{}\n]+)\}|[{}]")
 _WORD = re.compile(r"[^\W\d]\w*(-\w+)*")
@@ -19,6 +19,7 @@ def build_messages(
 
     With the internal template, the prompt goes into `{prompt}` word for word, or after the dialogue as the
     last user message. Without it the prompt is the template. The default prompt is a template in both.
+    Pictures follow the text, in the same message.
 
     Raises:
         PromptError: a template names fields that the task does not have.
@@ -31,6 +32,8 @@ def build_messages(
         return (*task.dialogue, Message("user", prompt))
     if parameters.use_internal_prompt_template:
         prompt = render(parameters.prompt_template, {**fields, "prompt": prompt})
+    if task.pictures:
+        return (Message("user", (TextPart(prompt), *task.pictures)),)
     return (Message("user", prompt),)
 
 

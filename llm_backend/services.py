@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from llm_backend.batch import Batches
 from llm_backend.completer import Completer
 from llm_backend.delivery import Delivery
+from llm_backend.inputs import FileReader
 from llm_backend.metrics import Metrics
 from llm_backend.providers import Providers
 from llm_backend.recorder import Recorder
@@ -27,6 +28,7 @@ class Services:
     projects: Projects
     work: WorkList
     providers: Providers
+    reader: FileReader
     recorder: Recorder
     completer: Completer
     worker: Worker
@@ -51,6 +53,7 @@ class Services:
         self.worker.close()
         self.recorder.close()
         self.providers.close()
+        self.reader.close()
         self.database.close()
 
 
@@ -59,7 +62,7 @@ def make_services(settings: Settings) -> Services:
     metrics = Metrics()
     url = settings.database_url
     database = Database(url.get_secret_value() if url else None, settings.model_dir)
-    stored, work = StoredCompletions(database), WorkList(database)
+    projects, stored, work = Projects(database), StoredCompletions(database), WorkList(database)
     changed, stopping = threading.Condition(), threading.Event()
     owner = f"{socket.gethostname()[:32]}-{os.getpid()}-{secrets.token_hex(4)}"
 
@@ -74,16 +77,19 @@ def make_services(settings: Settings) -> Services:
         allowed_hosts=settings.allowed_hosts,
     )
     recorder = Recorder(database, stored, work, owner=owner, on_written=notify)
-    completer = Completer(providers, stored, recorder)
+    reader = FileReader(settings)
+    completer = Completer(providers, reader, stored, recorder)
     worker = Worker(
-        settings, work, completer, recorder, metrics, owner=owner, changed=changed, stopping=stopping
-    )
+        settings, projects, work, completer, recorder, metrics,
+        owner=owner, changed=changed, stopping=stopping,
+    )  # fmt: skip
     return Services(
         settings=settings,
         database=database,
-        projects=Projects(database),
+        projects=projects,
         work=work,
         providers=providers,
+        reader=reader,
         recorder=recorder,
         completer=completer,
         worker=worker,

@@ -34,7 +34,8 @@ _SHOWN_WITH_VALUE = {
     "USE_INTERNAL_PROMPT_TEMPLATE", "DIALOGUE_FORMAT", "REMEMBER_PROMPT", "SHOW_ERRORS",
     "OPENAI_PROVIDER", "TEMPERATURE", "NUM_RESPONSES", "LLM_TIMEOUT", "LLM_MAX_RETRIES",
     "MAX_CONCURRENCY", "PREDICT_TIMEOUT", "LEASE_SECONDS", "WEBHOOK_UPDATES_PROMPT", "LOG_LEVEL", "PORT",
-    "WORKERS", "THREADS",
+    "WORKERS", "THREADS", "IMAGE_INPUT", "IMAGE_MAX_SIDE", "IMAGE_MAX_PAGES", "IMAGE_MAX_PIXELS",
+    "FETCH_TIMEOUT", "FETCH_MAX_BYTES",
 }  # fmt: skip
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
@@ -126,6 +127,7 @@ def _lower(value: Any) -> Any:
 TextOrFile = Annotated[str, AfterValidator(_text_or_file)]
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
 HostList = Annotated[tuple[str, ...], BeforeValidator(_comma_separated)]
+OcrLanguage = Annotated[str, Field(pattern=r"^[A-Za-z_]+(/[A-Za-z_]+)?$")]
 Seconds = Annotated[float, Field(gt=0, le=3600)]
 
 
@@ -198,7 +200,35 @@ class Settings(BaseModel):
         3, ge=0, le=20, description="Retries after connection errors and 5xx answers"
     )
     allowed_hosts: HostList = Field(
-        (), description="Private hosts that extra params may name, as `host` or `host:port`, with commas"
+        (),
+        description="Private hosts that extra params and tasks may name: `host` or `host:port`, with commas",
+    )
+
+    # Files and pictures
+    image_input: Annotated[Literal["auto", "vision", "ocr"], BeforeValidator(_lower)] = Field(
+        "auto",
+        description="What the model gets of an Image: the picture (`vision`), its text (`ocr`), "
+        "or the text only where it refuses pictures (`auto`)",
+    )
+    ocr_languages: Annotated[
+        tuple[OcrLanguage, ...], BeforeValidator(_comma_separated), Field(min_length=1)
+    ] = Field(
+        ("eng",), description="Languages of the texts in pictures, as tesseract names them, with commas"
+    )
+    image_max_side: int = Field(
+        2048, ge=64, le=8192, description="Larger pictures are scaled down to that many pixels, for OCR too"
+    )
+    image_max_pages: int = Field(
+        5, ge=1, le=100, description="Pictures that are read of a task: of a list, or pages of a TIFF file"
+    )
+    image_max_pixels: int = Field(
+        50_000_000, ge=10_000, le=500_000_000, description="Pictures with more pixels are refused"
+    )
+    fetch_timeout: Annotated[float, Field(gt=0, le=300)] = Field(
+        20, description="Seconds to fetch one file that a task names"
+    )
+    fetch_max_bytes: int = Field(
+        50_000_000, ge=1000, le=2_000_000_000, description="Larger files are refused"
     )
 
     # Batches

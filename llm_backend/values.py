@@ -12,24 +12,42 @@ Json = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
+class TextPart:
+    """Text beside pictures in one message."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class PicturePart:
+    """A picture in a message, as a data URL of a PNG or JPEG file."""
+
+    data_url: str
+
+
+ContentPart = TextPart | PicturePart
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
-    """One chat message, as the Chat Completions API has it."""
+    """One chat message, as the Chat Completions API has it: a text, or parts of which some are pictures."""
 
     role: Role
-    content: str
+    content: str | tuple[ContentPart, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class TaskInput:
     """What the LLM reads of one task.
 
-    `text` is always there; `dialogue` only for a chat that is to be sent as real chat messages.
-    `fields` is the task's data as it came.
+    `text` is always there; `dialogue` only for a chat that is to be sent as real chat messages, `pictures`
+    only for pictures that the model is to see. `fields` is the task's data as it came.
     """
 
     text: str
     fields: Mapping[str, Any]
     dialogue: tuple[Message, ...] = ()
+    pictures: tuple[PicturePart, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,13 +22,14 @@ from llm_backend.errors import (
     RateLimitedError,
     StorageError,
 )
+from llm_backend.inputs import label_studio_for
 from llm_backend.limiter import Limiter
 from llm_backend.metrics import Metrics
 from llm_backend.parameters import require_settings
 from llm_backend.plan import Plan, make_plan
 from llm_backend.recorder import Record, Recorder
 from llm_backend.settings import Settings
-from llm_backend.storage import Job, WorkItem, WorkList
+from llm_backend.storage import Job, Projects, WorkItem, WorkList
 from llm_backend.storage.completions import KeyedReply
 from llm_backend.storage.work import Outcome
 from llm_backend.values import Endpoint
@@ -54,6 +55,7 @@ class Worker:
     def __init__(
         self,
         settings: Settings,
+        projects: Projects,
         work: WorkList,
         completer: Completer,
         recorder: Recorder,
@@ -64,6 +66,7 @@ class Worker:
         stopping: threading.Event,
     ) -> None:
         self._settings = settings
+        self._projects = projects
         self._work = work
         self._completer = completer
         self._recorder = recorder
@@ -211,8 +214,15 @@ class Worker:
     def _plan(self, job: Job) -> Plan | None:
         """The job's plan; when there can be none, the job ends."""
         if job.id not in self._plans:
+            known = self._projects.get(job.project)
+            label_studio = label_studio_for(
+                self._settings,
+                job.project,
+                setup_url=known.label_studio_url,
+                setup_token=known.label_studio_token,
+            )
             try:
-                plan = make_plan(self._settings, job.label_config, job.extra_params, job.prompt)
+                plan = make_plan(self._settings, job.label_config, job.extra_params, job.prompt, label_studio)
                 require_settings(plan.parameters)
             except BackendError as error:
                 self._give_up(job.id, error, time.time())

@@ -7,8 +7,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from llm_backend.errors import InputError
-from llm_backend.inputs import object_field, read_input, visible_text
+from llm_backend.inputs import FileReader, ImageOptions, object_field, read_input
+from llm_backend.inputs.text import visible_text
 from llm_backend.labeling_config import LabelingConfig, parse_labeling_config
+from llm_backend.settings import load_settings
 from llm_backend.values import Message, TaskInput
 
 
@@ -20,6 +22,8 @@ def config(source: str) -> LabelingConfig:
     )
 
 
+IMAGES = ImageOptions("auto", ("eng",), max_side=2048, max_pages=5)
+READER = FileReader(load_settings({}, env_file=None))
 TEXT = config('<Text name="x" value="$text"/>')
 HYPERTEXT = config('<HyperText name="x" value="$html"/>')
 DIALOGUE = config('<Paragraphs name="x" value="$chat" nameKey="role" textKey="content"/>')
@@ -27,7 +31,9 @@ DIALOGUE = config('<Paragraphs name="x" value="$chat" nameKey="role" textKey="co
 
 def read(source: LabelingConfig, data: dict[str, Any], dialogue_format: str = "text") -> TaskInput:
     """What is read of a task with this data."""
-    return read_input(source, data, dialogue_format=dialogue_format)
+    return read_input(
+        source, data, dialogue_format=dialogue_format, images=IMAGES, label_studio=None, reader=READER
+    )
 
 
 def turns(*pairs: tuple[str, str]) -> dict[str, Any]:
@@ -98,23 +104,9 @@ def test_a_missing_field_is_an_error(value: str, data: dict[str, Any]) -> None:
     assert any(name in caught.value.reason for name in ("text", "a.b", "a[3]", "author"))
 
 
-@pytest.mark.parametrize("tag", ["Text", "HyperText", "Paragraphs"])
-@pytest.mark.parametrize("kind", ["url", "URL"])
-def test_addresses_are_refused_for_now(tag: str, kind: str) -> None:
-    """`valueType="url"` gets a clear error: nothing is fetched, nor is the address taken for the text."""
-    with pytest.raises(InputError, match="valueType"):
-        read(config(f'<{tag} name="x" value="$u" valueType="{kind}"/>'), {"u": "http://127.0.0.1:9/x"})
-
-
 def test_value_type_text_is_read() -> None:
-    """`valueType="text"` is what is supported."""
+    """`valueType="text"` is a text in the task, as without it."""
     assert read(config('<Text name="x" value="$t" valueType="text"/>'), {"t": "a"}).text == "a"
-
-
-def test_images_are_refused_for_now() -> None:
-    """Reading an Image is answered with a clear error."""
-    with pytest.raises(InputError, match="Image"):
-        read(config('<Image name="x" value="$image"/>'), {"image": "/data/upload/1.png"})
 
 
 @pytest.mark.parametrize(

@@ -58,6 +58,7 @@ def content(
     task = TaskInput(text=text, fields=data or {})
     (message,) = build_messages(params, prompt, task, labels=labels, object_field=object_field)
     assert message.role == "user"
+    assert isinstance(message.content, str)
     return message.content
 
 

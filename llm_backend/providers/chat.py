@@ -22,13 +22,14 @@ from llm_backend.errors import (
     CompletionTimeoutError,
     ConnectionFailedError,
     ContentFilteredError,
+    PicturesRefusedError,
     ProviderDownError,
     RateLimitedError,
     UnusableReplyError,
 )
 from llm_backend.providers import http
-from llm_backend.providers.faults import refused_parameter, to_backend_error
-from llm_backend.values import Completion, CompletionRequest, Endpoint, Reply
+from llm_backend.providers.faults import refused_parameter, refuses_pictures, to_backend_error
+from llm_backend.values import Completion, CompletionRequest, Endpoint, Message, Reply, TextPart
 
 _log = logging.getLogger(__name__)
 _FIRST_WAIT_SECONDS = 0.5
@@ -128,8 +129,14 @@ class ChatClient:
     ) -> Completion:
         """One call, with its retries."""
         http.deadline.set(deadline)
+        has_pictures = any(not isinstance(message.content, str) for message in request.messages)
         failures = 0
         while True:
+            if has_pictures and "pictures" in self._not_honoured(request.model):
+                raise PicturesRefusedError(
+                    f"{self._provider.TITLE} takes no pictures for {request.model}: "
+                    "set IMAGE_INPUT=ocr, or choose a model that sees"
+                )
             arguments = self._arguments(request, count)
             try:
                 return self._call(arguments, deadline, for_batch=for_batch)
@@ -138,6 +145,9 @@ class ChatClient:
                 if refused:
                     self._remember_refused(request.model, refused)
                     count = 1 if refused == "n" else count
+                    continue
+                if has_pictures and refuses_pictures(error):
+                    self._remember_refused(request.model, "pictures")
                     continue
                 failure = to_backend_error(error, self._endpoint, self._provider.TITLE, request.model)
             failures += 1
@@ -169,7 +179,7 @@ class ChatClient:
     def _arguments(self, request: CompletionRequest, count: int) -> dict[str, Any]:
         arguments: dict[str, Any] = {
             "model": request.model,
-            "messages": [{"role": m.role, "content": m.content} for m in request.messages],
+            "messages": [{"role": m.role, "content": _content(m)} for m in request.messages],
             "temperature": request.temperature,
         }
         if count > 1:
@@ -245,6 +255,18 @@ class ChatClient:
         return CompletionTimeoutError(
             f"{self._provider.TITLE} did not answer in time: try again, or raise LLM_TIMEOUT"
         )
+
+
+def _content(message: Message) -> str | list[dict[str, Any]]:
+    """The message's content as the Chat Completions API has it."""
+    if isinstance(message.content, str):
+        return message.content
+    return [
+        {"type": "text", "text": part.text}
+        if isinstance(part, TextPart)
+        else {"type": "image_url", "image_url": {"url": part.data_url}}
+        for part in message.content
+    ]
 
 
 def _joined(completions: list[Completion]) -> Completion:

@@ -15,7 +15,7 @@ from llm_backend.errors import ConnectionFailedError
 from llm_backend.values import Endpoint
 
 TITLE = "The embedded model"
-NOT_HONOURED = frozenset({"n"})
+NOT_HONOURED = frozenset({"n", "pictures"})
 USES_PROXY = False
 
 _SLOTS = 2  # completions side by side; they share the context

@@ -29,6 +29,23 @@ _FILTER_CODES = {"content_filter", "content_policy_violation", "ResponsibleAIPol
 _QUOTA_CODES = {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"}
 _MAX_QUOTED = 120
 
+# How endpoints say that a model takes no pictures at all; tests/test_providers.py has whole answers.
+_NO_PICTURES = re.compile(
+    r"image_url is only supported"
+    r"|(unknown|unexpected|unsupported|invalid)\b.{0,40}\bimage_url"
+    r"|content\W.{0,20}must be a string|(str type|valid string|a string) expected|be a valid string"
+    r"|not a multi-?modal"
+    r"|no endpoints found that support image"
+    r"|missing data required for image input"
+    r"|at most 0 image"
+    r"|(image|picture|vision)\w*\b( \w+){0,3} (is|are) (not|n't) (supported|enabled|available)"
+    r"|(doesn't|does not|do not|don't|cannot|can't|not) (support|accept|take|process|handle|have)"
+    r"( \w+){0,4} (image|picture|vision)",
+    re.IGNORECASE,
+)
+# ... and how they say that of one picture, which another model would not take either
+_THIS_PICTURE = re.compile(r"too (large|big|many|small)|(format|type|size|mime)\b", re.IGNORECASE)
+
 
 def refused_parameter(error: Exception, sent: set[str]) -> str | None:
     """The one of the sent parameters that a 400 or 422 answer is about, if it is about one."""
@@ -46,6 +63,15 @@ def refused_parameter(error: Exception, sent: set[str]) -> str | None:
     if "n" in sent and re.search(r"\bn\s*(>|=|must|is not|should)", message):
         return "n"
     return None
+
+
+def refuses_pictures(error: Exception) -> bool:
+    """Whether an answer to a request with pictures says that the model takes none."""
+    if not isinstance(error, openai.APIStatusError) or error.status_code in (401, 402, 403, 429):
+        return False
+    message = _message(error)
+    found = _NO_PICTURES.search(message)
+    return bool(found) and not ("image_url" not in message and _THIS_PICTURE.search(message))
 
 
 def to_backend_error(error: Exception, endpoint: Endpoint, title: str, model: str) -> BackendError:

@@ -4,7 +4,7 @@ Every read goes to the database, so that all workers see a change at once.
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import sqlalchemy as sa
@@ -19,6 +19,8 @@ _projects = sa.Table(
     sa.Column("label_config", sa.Text),
     sa.Column("extra_params", sa.Text, nullable=False, server_default="{}"),
     sa.Column("prompt", sa.Text),
+    sa.Column("label_studio_url", sa.Text),
+    sa.Column("label_studio_token", sa.Text),
 )
 
 
@@ -29,6 +31,8 @@ class Project:
     label_config: str | None = None
     extra_params: Json | None = None
     prompt: str | None = None
+    label_studio_url: str | None = None
+    label_studio_token: str | None = field(default=None, repr=False)
 
 
 class Projects:
@@ -68,6 +72,14 @@ class Projects:
         with self._database.writing() as connection:
             self._set(connection, project, {"prompt": prompt})
 
+    def remember_label_studio(self, project: str, url: str, token: str) -> None:
+        """Keeps where the project's Label Studio is and its token, for the files that its tasks name."""
+        known = self.get(project)
+        if (known.label_studio_url, known.label_studio_token) == (url, token):
+            return
+        with self._database.writing() as connection:
+            self._set(connection, project, {"label_studio_url": url, "label_studio_token": token})
+
     def _set(self, connection: sa.Connection, project: str, values: dict[str, Any]) -> None:
         self._database.upsert(connection, _projects, [{"project": project, **values}], changed=values)
 
@@ -77,5 +89,9 @@ def _find(connection: sa.Connection, project: str) -> Project:
     if row is None:
         return Project()
     return Project(
-        label_config=row.label_config, extra_params=json.loads(row.extra_params), prompt=row.prompt
+        label_config=row.label_config,
+        extra_params=json.loads(row.extra_params),
+        prompt=row.prompt,
+        label_studio_url=row.label_studio_url,
+        label_studio_token=row.label_studio_token,
     )

@@ -1,0 +1,107 @@
+"""A bounded cache on disk, for minutes: what was fetched and prepared, so that it is not done again."""
+
+import hashlib
+import json
+import logging
+import os
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+_log = logging.getLogger(__name__)
+_SECONDS_KEPT = 600.0
+_SECONDS_BETWEEN_SWEEPS = 10.0
+
+
+class DiskCache:
+    """Texts by key. Shared by all workers; whatever goes wrong with the disk only makes it slower.
+
+    Sizes are in bytes. Between two sweeps it can grow beyond `max_bytes` by what is written in ten seconds.
+    """
+
+    def __init__(self, folder: Path, *, max_bytes: int, seconds_kept: float = _SECONDS_KEPT) -> None:
+        self._folder = folder
+        self._max_bytes = max_bytes
+        self._seconds_kept = seconds_kept
+        self._lock = threading.Lock()
+        self._being_made: dict[str, threading.Lock] = {}
+        self._waiting: dict[str, int] = {}
+        self._swept = float("-inf")
+
+    def get(self, what: object, make: Callable[[], str]) -> str:
+        """The text kept for `what` (any JSON value), else what `make` gives.
+
+        Who asks for the same while it is being made waits for it. An error of `make` is raised, and not kept.
+        """
+        key = hashlib.sha256(json.dumps(what).encode()).hexdigest()
+        with self._only_one(key):
+            text = self._read(key)
+            if text is None:
+                text = make()
+                self._write(key, text)
+            return text
+
+    @contextmanager
+    def _only_one(self, key: str) -> Iterator[None]:
+        with self._lock:
+            lock = self._being_made.setdefault(key, threading.Lock())
+            self._waiting[key] = self._waiting.get(key, 0) + 1
+        try:
+            with lock:
+                yield
+        finally:
+            with self._lock:
+                self._waiting[key] -= 1
+                if not self._waiting[key]:
+                    del self._waiting[key], self._being_made[key]
+
+    def _read(self, key: str) -> str | None:
+        path = self._path(key)
+        try:
+            if path.stat().st_mtime < time.time() - self._seconds_kept:
+                return None
+            return path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError):
+            return None
+
+    def _write(self, key: str, text: str) -> None:
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            handle, temporary = tempfile.mkstemp(dir=self._folder, suffix=".new")
+            try:
+                with os.fdopen(handle, "w", encoding="utf-8") as file:
+                    file.write(text)
+                os.replace(temporary, self._path(key))
+            except BaseException:
+                os.unlink(temporary)
+                raise
+        except OSError as error:
+            _log.warning("The cache of pictures cannot be written to: %s", error.strerror)
+        self._sweep()
+
+    def _sweep(self) -> None:
+        """Removes what is too old, and the oldest of what is too much."""
+        now = time.monotonic()
+        with self._lock:
+            if now < self._swept + _SECONDS_BETWEEN_SWEEPS:
+                return
+            self._swept = now
+        kept = 0
+        for modified, size, path in sorted(self._entries(), reverse=True):
+            kept += size
+            if kept > self._max_bytes or modified < time.time() - self._seconds_kept:
+                with suppress(OSError):
+                    os.unlink(path)
+
+    def _entries(self) -> Iterator[tuple[float, int, str]]:
+        with suppress(OSError), os.scandir(self._folder) as entries:
+            for entry in entries:
+                with suppress(OSError):
+                    status = entry.stat(follow_symlinks=False)
+                    yield status.st_mtime, status.st_size, entry.path
+
+    def _path(self, key: str) -> Path:
+        return self._folder / key

@@ -1,0 +1,74 @@
+"""Pictures → their text, by tesseract in a process of its own, so that its memory and time can be ended."""
+
+import os
+import subprocess
+import threading
+from collections.abc import Sequence
+
+from llm_backend.errors import InputError
+from llm_backend.inputs.pictures import enlarged, picture_bytes
+from llm_backend.values import PicturePart
+
+_TIMEOUT_SECONDS = 60.0
+_READABLE_SIDE = 1600  # below it, letters of a page are smaller than tesseract likes
+# One column of text of varying sizes: with the default, amounts at the right edge of a receipt part from
+# what they are for.
+_SEGMENTATION = "4"
+
+# tesseract takes a core; more side by side only fight for them.
+_running = threading.BoundedSemaphore(os.cpu_count() or 1)
+
+
+def read_text(pictures: Sequence[PicturePart], languages: Sequence[str]) -> str:
+    """The text of all the pictures, page after page.
+
+    Raises:
+        InputError: there is no text in them, or tesseract cannot be used.
+    """
+    text = "\n\n".join(filter(None, (_page(picture, languages) for picture in pictures)))
+    if not text:
+        raise InputError("OCR finds no text in the picture: a model that sees pictures may (IMAGE_INPUT)")
+    return text
+
+
+def _page(picture: PicturePart, languages: Sequence[str]) -> str:
+    wanted = "+".join(languages)
+    # `env` because of tesseract's own threads, which are slower than one when several pages are read at once
+    command = [
+        "env",
+        "OMP_THREAD_LIMIT=1",
+        "tesseract",
+        "stdin",
+        "stdout",
+        "-l",
+        wanted,
+        "--psm",
+        _SEGMENTATION,
+    ]
+    with _running:
+        file = enlarged(picture_bytes(picture), _READABLE_SIDE)
+        try:
+            done = subprocess.run(  # noqa: S603 - no shell, and the languages are letters only
+                command, input=file, capture_output=True, timeout=_TIMEOUT_SECONDS, check=False
+            )
+        except subprocess.TimeoutExpired:
+            raise InputError(f"OCR of the picture took more than {_TIMEOUT_SECONDS:.0f} s") from None
+        except OSError:
+            raise _not_installed() from None
+    if done.returncode == 127:
+        raise _not_installed()
+    if b"traineddata" in done.stderr or b"couldn't load any languages" in done.stderr:
+        raise InputError(
+            f"OCR has no data for OCR_LANGUAGES={','.join(languages)}: "
+            "install Debian's tesseract-ocr-<language>"
+        )
+    if done.returncode:
+        raise InputError("OCR cannot read the picture")
+    lines = (line.rstrip() for line in done.stdout.decode("utf-8", "replace").splitlines())
+    return "\n".join(line for line in lines if line)
+
+
+def _not_installed() -> InputError:
+    return InputError(
+        "OCR needs tesseract on the server: install Debian's tesseract-ocr, or use IMAGE_INPUT=vision"
+    )
