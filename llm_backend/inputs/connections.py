@@ -1,5 +1,6 @@
 """HTTP connections that go only where they may, and end when the time is up. Nothing here knows of tasks."""
 
+import os
 import socket
 import threading
 from collections.abc import Callable
@@ -73,11 +74,18 @@ class Watchdog:
         self.guard(None)
 
     def guard(self, connection: socket.socket | None) -> None:
-        """From now on it is this connection that is ended."""
+        """From now on it is this connection that is ended.
+
+        It is held by a handle of our own: TLS takes the given one away while it shakes hands, and an answer
+        that ends with its connection is read after that has been closed.
+        """
+        handle = socket.socket(fileno=os.dup(connection.fileno())) if connection is not None else None
         with self._lock:
-            self._guarded = connection
+            before, self._guarded = self._guarded, handle
             if self.has_bitten:
-                _shut_down(connection)
+                _shut_down(handle)
+        if before is not None:
+            before.close()
 
     def _bite(self) -> None:
         with self._lock:
@@ -90,7 +98,6 @@ _watchdog: ContextVar[Watchdog | None] = ContextVar("watchdog", default=None)
 
 class _CheckedConnection(HTTPConnection):
     _check: AddressCheck
-    _handle: socket.socket | None = None
 
     def _new_conn(self) -> socket.socket:
         scheme = "https" if isinstance(self, HTTPSConnection) else "http"
@@ -103,28 +110,21 @@ class _CheckedConnection(HTTPConnection):
             except OSError as error:
                 failure = error
                 continue
-            # A second handle of the same connection: TLS takes the first one away while it shakes hands.
-            self._handle = connected.dup()
-            self._show_to_watchdog()
+            _show_to_watchdog(connected)
             return connected
         raise NewConnectionError(self, "cannot be reached") from failure
 
     def request(self, *args: Any, **kwargs: Any) -> None:
         """Sends the request; a connection that was kept is guarded, too."""
-        self._show_to_watchdog()
+        if self.sock is not None:
+            _show_to_watchdog(self.sock)
         super().request(*args, **kwargs)
 
-    def close(self) -> None:
-        """Closes the connection and its second handle."""
-        super().close()
-        handle, self._handle = self._handle, None
-        if handle is not None:
-            handle.close()
 
-    def _show_to_watchdog(self) -> None:
-        watchdog = _watchdog.get()
-        if watchdog is not None:
-            watchdog.guard(self._handle)
+def _show_to_watchdog(connection: socket.socket) -> None:
+    watchdog = _watchdog.get()
+    if watchdog is not None:
+        watchdog.guard(connection)
 
 
 def _shut_down(connection: socket.socket | None) -> None:

@@ -99,19 +99,22 @@ class Fetcher:
         """The answer with the file, after redirects. Credentials stay behind at the first one that leaves."""
         address = url
         trusted = True
-        for _ in range(_MAX_REDIRECTS + 1):
+        for redirects in range(_MAX_REDIRECTS + 1):
             prepared = _prepared(address)
+            if prepared is None and redirects == 0:
+                raise InputError(
+                    f"{_shown(url)} is not a plain address like https://host/path, without user and password"
+                )
+            if prepared is None:
+                raise _bad_redirect(url)
             trusted = trusted and label_studio is not None and label_studio.trusts(prepared.url or "")
             credentials = label_studio if trusted else None
             try:
                 answer = self._get(prepared, label_studio, credentials, deadline)
             except AddressRefusedError:
-                if address == url:
+                if redirects == 0:
                     raise
-                raise InputError(
-                    f"{_shown(url)} redirects to an address that may not be reached: "
-                    "ALLOWED_HOSTS can allow private hosts"
-                ) from None
+                raise _bad_redirect(url) from None
             location = answer.headers.get("Location", "")
             if answer.status_code not in _REDIRECTS or not location:
                 _require_success(answer, url, credentials, label_studio)
@@ -219,20 +222,20 @@ class Fetcher:
             yield file
 
 
-def _prepared(address: str) -> requests.PreparedRequest:
-    """The request for an address, spelled in the one way that is checked and sent.
-
-    Raises:
-        InputError: the address is not a plain one of http or https.
-    """
-    shown = _shown(address)
+def _prepared(address: str) -> requests.PreparedRequest | None:
+    """The request for an address, spelled as it is checked and sent; None if it is no plain address."""
     try:
         prepared = requests.Request("GET", address, headers={"Accept-Encoding": "identity"}).prepare()
     except (requests.RequestException, ValueError):
-        raise InputError(f"{shown} is not an address of http or https") from None
-    if not origin_of(prepared.url or "")[0]:
-        raise InputError(f"{shown} is not a plain address like https://host/path, without user and password")
-    return prepared
+        return None
+    return prepared if origin_of(prepared.url or "")[0] else None
+
+
+def _bad_redirect(url: str) -> InputError:
+    """Says nothing of the target, which a server has told us."""
+    return InputError(
+        f"{_shown(url)} redirects to where nothing may be fetched: ALLOWED_HOSTS can allow private hosts"
+    )
 
 
 def _require_success(
