@@ -67,8 +67,8 @@ INTERNAL = [
     "gopher://127.0.0.1:{port}/x.png",
 ]
 ON_THE_DISK = ["/etc/passwd", "file:///etc/passwd", "FILE:///etc/passwd", "file:/etc/passwd",
-               "../../etc/passwd", "README.md", "./README.md", "~/.ssh/id_rsa", "/proc/self/environ", "/data/../etc/passwd",
-               "/dev/zero", "examples/document-images/fuel.png"]  # fmt: skip
+               "../../etc/passwd", "README.md", "./README.md", "~/.ssh/id_rsa", "/proc/self/environ",
+               "/data/../etc/passwd", "/dev/zero", "examples/document-images/fuel.png"]  # fmt: skip
 
 
 @pytest.fixture

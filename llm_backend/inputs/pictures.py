@@ -8,7 +8,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import IO
 
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFilter, ImageOps, UnidentifiedImageError
 
 from llm_backend.errors import InputError
 from llm_backend.values import PicturePart
@@ -81,7 +81,7 @@ def enlarged(file: bytes, side: int) -> bytes:
         factor = min(3, side / max(grey.size))
         if factor > 1:
             size = round(grey.width * factor), round(grey.height * factor)
-            grey = grey.resize(size, Image.Resampling.LANCZOS)
+            grey = grey.resize(size, Image.Resampling.LANCZOS).filter(ImageFilter.GaussianBlur(1))
         return _encoded(grey, "PNG")
 
 

@@ -8,7 +8,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -78,10 +78,14 @@ def label_studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabelStud
 
 
 class Backend:
-    """The server under test: gunicorn with the embedded model. Port and MODEL_DIR outlive a restart."""
+    """The server under test: gunicorn with the embedded model. Port and MODEL_DIR outlive a restart.
 
-    def __init__(self, directory: Path) -> None:
+    `variables` are settings of its own, in place of the embedded model's.
+    """
+
+    def __init__(self, directory: Path, variables: Mapping[str, str] | None = None) -> None:
         self._directory = directory
+        self._variables = dict(variables or {})
         self._port: int | None = None
         self._process: ServerProcess | None = None
 
@@ -121,6 +125,7 @@ class Backend:
             "OPENAI_PROVIDER": "embedded",
             "PORT": str(port),
             "TEMPERATURE": "0",  # the model says the same each time, on one machine
+            **self._variables,
         }
         configured = {
             name for name, value in dotenv_values(ROOT / ".env").items() if value

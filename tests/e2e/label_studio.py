@@ -130,6 +130,7 @@ class LabelStudio:
         self._session = requests.Session()
         self._session.trust_env = False  # no proxy may stand between here and loopback
         self._session.headers["Authorization"] = f"Token {self._token}"
+        self._personal_access_token = ""
         self.password = secrets.token_hex(16)
         self.url = ""
 
@@ -174,6 +175,37 @@ class LabelStudio:
         if imported["task_count"] != len(tasks):
             raise ValueError(f"{imported['task_count']} of {len(tasks)} tasks were imported")
         return project
+
+    def create_project_of_files(self, title: str, label_config: str, files: Sequence[Path]) -> int:
+        """A project with one task for each file, which is uploaded; returns its id."""
+        project: int = self._post("/api/projects", {"title": title, "label_config": label_config})["id"]
+        for file in files:
+            answer = self._session.post(
+                f"{self.url}/api/projects/{project}/import",
+                files={"file": (file.name, file.read_bytes(), "image/png")},
+                timeout=180,
+            )
+            _json(answer)
+        return project
+
+    def add_local_files(self, project: int, folder: str) -> Path:
+        """Makes a folder of Label Studio's machine a storage of the project; returns where to put files."""
+        path = self._directory / "files" / folder
+        path.mkdir(parents=True, exist_ok=True)
+        storage = {"project": project, "path": str(path), "title": folder, "use_blob_urls": True}
+        self._post("/api/storages/localfiles", storage)
+        return path
+
+    @property
+    def legacy_token(self) -> str:
+        """The legacy token of the only user."""
+        return self._token
+
+    def personal_access_token(self) -> str:
+        """The user's personal access token, which is made at the first call."""
+        if not self._personal_access_token:
+            self._personal_access_token = str(self._post("/api/token/", {})["token"])
+        return self._personal_access_token
 
     def connect(self, project: int, backend_url: str) -> requests.Response:
         """Connects a model for interactive use, as "Validate and Save" on the model page does."""
@@ -220,6 +252,8 @@ class LabelStudio:
                 "HOME": str(home),
                 "LABEL_STUDIO_BASE_DATA_DIR": str(self._directory / "data"),
                 "LABEL_STUDIO_ENABLE_LEGACY_API_TOKEN": "true",
+                "LOCAL_FILES_SERVING_ENABLED": "true",
+                "LOCAL_FILES_DOCUMENT_ROOT": str(self._directory / "files"),
                 "ML_BLOCK_LOCAL_IP": "false",  # with these two, a backend on loopback may be connected
                 "SSRF_PROTECTION_ENABLED": "false",
                 "COLLECT_ANALYTICS": "false",  # and with these four, nothing leaves the machine
