@@ -14,13 +14,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-from benchmarks.servers import ROOT, Server, backend, stub_llm
 from llm_backend.errors import InputError
 from llm_backend.inputs.ocr import read_text
 from llm_backend.inputs.pictures import Limits, prepare_pictures
 from tests.canary import Asked, Page, running
 from tests.pictures import encoded, photograph
 from tests.receipts import Receipt, make_receipts
+from tests.servers import ROOT, Server, backend, stub_llm
 
 _LIMITS = Limits(max_side=2048, max_pages=1, max_pixels=50_000_000)
 

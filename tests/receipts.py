@@ -1,4 +1,4 @@
-"""Receipts as people photograph them: tinted, noisy, tilted, turned by EXIF, and with totals that are known."""
+"""Receipts as people photograph them: tinted, noisy, tilted, turned by EXIF, with totals that are known."""
 
 import random
 from dataclasses import dataclass
@@ -11,8 +11,9 @@ _FONTS = [
     f"/usr/share/fonts/truetype/dejavu/{name}.ttf"
     for name in ("DejaVuSansMono", "DejaVuSansMono-Bold", "DejaVuSans", "DejaVuSansCondensed", "DejaVuSerif")
 ]
-_GOODS = ["Milk 1l", "Bread", "Coffee 250g", "Apples 1kg", "Cheese", "Butter", "Rice 2kg", "Diesel", "Espresso",
-          "Caesar salad", "Batteries AA", "Paint white", "Shampoo", "Train ticket", "Notebook A5"]  # fmt: skip
+_GOODS = ["Milk 1l", "Bread", "Coffee 250g", "Apples 1kg", "Cheese", "Butter", "Rice 2kg", "Diesel",
+          "Espresso", "Caesar salad", "Batteries AA", "Paint white", "Shampoo", "Train ticket",
+          "Notebook A5"]  # fmt: skip
 _SHOPS = ["GREEN GROCER", "CITY MARKET", "Cafe Central", "FUEL STOP 24", "Hardware & Home", "Book Corner"]
 _WORDS_FOR_TOTAL = ["TOTAL", "Total", "TOTAL DUE", "AMOUNT DUE", "Grand total"]
 _TURNED = {3: Image.Transpose.ROTATE_180, 6: Image.Transpose.ROTATE_90, 8: Image.Transpose.ROTATE_270}
@@ -46,13 +47,8 @@ def _receipt(draw: random.Random, orientation: int) -> Receipt:
     ink = tuple(draw.randrange(0, 70) for _ in range(3))
     pen = ImageDraw.Draw(paper)
     pen.text((width / 2, margin), draw.choice(_SHOPS), ink, font, anchor="ma")
-    pen.text(
-        (width / 2, margin + step),
-        f"{draw.randrange(1, 29)}.10.2026  14:{draw.randrange(10, 59)}",
-        ink,
-        font,
-        anchor="ma",
-    )
+    date = f"{draw.randrange(1, 29)}.10.2026  14:{draw.randrange(10, 59)}"
+    pen.text((width / 2, margin + step), date, ink, font, anchor="ma")
     for row, (name, amount) in enumerate(lines, 3):
         pen.text((margin, margin + row * step), name, ink, font)
         pen.text((width - margin, margin + row * step), amount, ink, font, anchor="ra")

@@ -57,7 +57,7 @@ def test_the_same_request_within_three_seconds_shares_one_answer(backend: Backen
         answers = list(pool.map(lambda _: backend.predict(prompt="p").json, range(4)))
     texts = {answer["results"][0]["result"][1]["value"]["text"][0] for answer in answers}
     assert texts == {"answer 1"}
-    keys = reply_keys(plan(backend), plan(backend).completion_request(TASK["data"]))  # type: ignore[arg-type]
+    keys = reply_keys(plan(backend), plan(backend).completion_request(TASK["data"], backend.services.reader))  # type: ignore[arg-type]
     eventually(lambda: stored(backend).get(keys))
     assert backend.predict(prompt="p").json["results"][0]["result"][1]["value"]["text"] == ["answer 1"]
     assert len(stub.calls) == 1
@@ -67,7 +67,7 @@ def test_only_missing_replies_are_asked_for(make_backend: MakeApp, stub: StubLLM
     """Of three replies two are there."""
     backend = make_backend(NUM_RESPONSES="3", DEFAULT_PROMPT="p")
     this_plan = plan(backend)
-    keys = reply_keys(this_plan, this_plan.completion_request({"text": "t"}))
+    keys = reply_keys(this_plan, this_plan.completion_request({"text": "t"}, backend.services.reader))
     with backend.services.database.writing() as connection:
         stored(backend).put(
             connection, [KeyedReply(keys[0], Reply("one")), KeyedReply(keys[2], Reply("three"))]
@@ -91,10 +91,15 @@ def test_keys_differ_with_all_that_shapes_the_answer(backend: Backend, other: di
     """Model, parameters, template, endpoint; and the text and the number of the reply."""
     data = {"text": "t"}
     one, two = plan(backend), plan(backend, **other)
-    assert reply_keys(one, one.completion_request(data)) == reply_keys(one, one.completion_request(data))
-    assert reply_keys(one, one.completion_request(data)) != reply_keys(two, two.completion_request(data))
-    assert reply_keys(one, one.completion_request({"text": "u"})) != reply_keys(
-        one, one.completion_request(data)
+    reader = backend.services.reader
+    assert reply_keys(one, one.completion_request(data, reader)) == reply_keys(
+        one, one.completion_request(data, reader)
+    )
+    assert reply_keys(one, one.completion_request(data, reader)) != reply_keys(
+        two, two.completion_request(data, reader)
+    )
+    assert reply_keys(one, one.completion_request({"text": "u"}, reader)) != reply_keys(
+        one, one.completion_request(data, reader)
     )
 
 

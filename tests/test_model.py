@@ -418,11 +418,11 @@ def test_the_examples_work(backend: Backend, example: str) -> None:
 
 
 def test_the_example_with_images_connects(backend: Backend) -> None:
-    """Its tasks say that images are not read yet."""
+    """And a task without a picture says so."""
     config = (EXAMPLES / "document-images" / "label_config.xml").read_text()
     assert backend.setup(config).status_code == 200
     answer = backend.predict([{"id": 1, "data": {"image": "x"}}], prompt="Sum up", config=config)
-    assert "not supported yet" in answer.json["error"]["reason"]
+    assert "not the address of a file" in answer.json["error"]["reason"]
 
 
 def _task(imported: dict[str, Any]) -> dict[str, Any]:

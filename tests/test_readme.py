@@ -17,7 +17,9 @@ def settings_table() -> list[str]:
         default = field.default
         if isinstance(default, bool):
             default = int(default)
-        shown = "" if default in (None, ()) or isinstance(default, SecretStr) else f"`{default}`"
+        if isinstance(default, tuple):
+            default = ",".join(default)
+        shown = "" if default in (None, "") or isinstance(default, SecretStr) else f"`{default}`"
         rows.append(f"| `{name.upper()}` | {shown} | {field.description} |")
     return rows
 

@@ -20,6 +20,7 @@ _AS_THEY_ARE = ("L", "RGB", "LA", "RGBA", "CMYK", "YCbCr")  # modes that can be 
 _SIXTEEN_BITS = ("I", "I;16", "I;16L", "I;16B", "I;16N")
 _COLOURS_OF_A_DRAWING = 256
 _JPEG_QUALITY = 85
+_SMOOTHING = 1.3  # pixels, for OCR: tesseract takes noise for strokes
 _MANY_PIXELS = 16_000_000
 
 # Beyond this many pixels pictures are unpacked one after the other, to keep within memory.
@@ -81,8 +82,8 @@ def enlarged(file: bytes, side: int) -> bytes:
         factor = min(3, side / max(grey.size))
         if factor > 1:
             size = round(grey.width * factor), round(grey.height * factor)
-            grey = grey.resize(size, Image.Resampling.LANCZOS).filter(ImageFilter.GaussianBlur(1))
-        return _encoded(grey, "PNG")
+            grey = grey.resize(size, Image.Resampling.LANCZOS)
+        return _encoded(grey.filter(ImageFilter.GaussianBlur(_SMOOTHING)), "PNG")
 
 
 def _pages(picture: Image.Image, limits: Limits) -> Iterator[Image.Image]:

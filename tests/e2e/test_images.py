@@ -2,6 +2,7 @@
 
 import base64
 import io
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -90,6 +91,7 @@ def test_the_embedded_model_gets_the_text_of_a_receipt(
     answer = labeling.ask("What is the name of the shop on this receipt? Answer in one short sentence.")
     (response,) = (r for r in answer["data"]["result"] if r["from_name"] == "summarization-response")
     expect(labeling.text("summarization-response")).to_have_text(response["value"]["text"][0])
+    expect(labeling.text("summarization-response")).to_contain_text(re.compile("green", re.IGNORECASE))
     page.screenshot(path=screenshots / "document-images-ocr-embedded.png")
 
 
