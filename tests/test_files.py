@@ -344,7 +344,7 @@ def test_one_tasks_missing_file_is_its_own(make_backend: MakeApp, label_studio: 
 def test_a_picture_is_fetched_once_within_minutes(
     make_backend: MakeApp, label_studio: FileServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By other requests, and by other processes of the same MODEL_DIR; after ten minutes it is fetched anew."""
+    """By other requests and processes of the same MODEL_DIR; after ten minutes it is fetched anew."""
     address = f"{label_studio.url}/a.png"
     for _ in range(2):
         backend = make_backend(ALLOWED_HOSTS="127.0.0.1")

@@ -156,7 +156,8 @@ def test_a_bomb_on_a_later_page_is_refused() -> None:
 @pytest.mark.parametrize(
     "file",
     [b"", b"x", b"<svg/>", b"%PDF-1.4", b"P6 1 1 255 abc", png()[:60], png()[:-20],
-     encoded(photograph(1).resize((500, 400)), "JPEG")[:2000], b"\x89PNG\r\n\x1a\n" + b"\0" * 100, b"II*\0\x08\0\0\0"],
+     encoded(photograph(1).resize((500, 400)), "JPEG")[:2000], b"\x89PNG\r\n\x1a\n" + b"\0" * 100,
+     b"II*\0\x08\0\0\0"],
 )  # fmt: skip
 def test_what_is_broken_or_unknown_is_refused(file: bytes) -> None:
     """With a sentence that says what can be read."""

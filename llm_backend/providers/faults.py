@@ -39,7 +39,7 @@ _NO_PICTURES = re.compile(
     r"|missing data required for image input"
     r"|at most 0 image"
     r"|(image|picture|vision)\w*\b( \w+){0,3} (is|are) (not|n't) (supported|enabled|available)"
-    r"|(doesn't|does not|do not|don't|cannot|can't|not) (support|accept|take|process|handle|have)"
+    r"|(doesn't|does not|do not|don't|cannot|can't|not) (support|accept|take|have)"
     r"( \w+){0,4} (image|picture|vision)",
     re.IGNORECASE,
 )
