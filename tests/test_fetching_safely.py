@@ -2,8 +2,10 @@
 
 import base64
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -333,6 +335,28 @@ def test_a_slow_answer_ends_in_time(make_backend: MakeApp, canary: FileServer, r
     answer = ask(make_backend(ALLOWED_HOSTS="127.0.0.1", FETCH_TIMEOUT="0.5"), IMAGE, canary.url + "/slow")
     assert time.monotonic() - started < 2
     assert answer.status_code == 422
+    assert "FETCH_TIMEOUT" in answer.status
+
+
+def test_a_slow_handshake_ends_in_time(make_backend: MakeApp) -> None:
+    """TLS too: a server that sends its hello byte by byte is cut off."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve() -> None:
+            connection, _ = listening.accept()
+            with connection, suppress(OSError):
+                connection.sendall(b"\x16\x03\x03\x40\x00\x02\x00\x3f\xfc\x03\x03")
+                for _ in range(100):
+                    connection.sendall(b"x")
+                    time.sleep(0.05)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        started = time.monotonic()
+        address = f"https://127.0.0.1:{listening.getsockname()[1]}/x.png"
+        answer = ask(make_backend(ALLOWED_HOSTS="127.0.0.1", FETCH_TIMEOUT="0.5"), IMAGE, address)
+        assert time.monotonic() - started < 2
+        thread.join()
     assert "FETCH_TIMEOUT" in answer.status
 
 

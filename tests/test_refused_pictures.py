@@ -43,7 +43,7 @@ def providers() -> Iterator[Providers]:
     ],
 )  # fmt: skip
 def test_a_refusal_is_recognised_and_remembered(stub: StubLLM, providers: Providers, answer: Answer) -> None:
-    """As OpenAI, vLLM, Groq, DeepSeek, Ollama, LM Studio, OpenRouter and llama.cpp put it; asked once only."""
+    """As OpenAI, vLLM, Groq, DeepSeek, Ollama, LM Studio, OpenRouter and llama.cpp say it; asked once."""
     stub.answer = lambda call: (
         answer if isinstance(call.body["messages"][0]["content"], list) else completion("ok")
     )

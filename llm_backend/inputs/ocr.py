@@ -10,7 +10,7 @@ from llm_backend.errors import InputError
 from llm_backend.inputs.pictures import enlarged, picture_bytes
 from llm_backend.values import PicturePart
 
-_TIMEOUT_SECONDS = 60.0
+_TIMEOUT_SECONDS = 30.0  # for a page
 _READABLE_SIDE = 1200  # below it, letters of a page are smaller than tesseract likes
 # One block of text, line by line: otherwise amounts at the right edge of a receipt are taken for a column of
 # their own, away from what they are for. `python -m benchmarks.images` measures it.

@@ -100,7 +100,7 @@ class FileReader:
 
     def close(self) -> None:
         """Ends threads and connections."""
-        self._unpacking.shutdown(wait=False, cancel_futures=True)
+        self._unpacking.shutdown(wait=False)
         self._fetcher.close()
 
     def _prepared(

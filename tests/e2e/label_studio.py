@@ -154,9 +154,11 @@ class LabelStudio:
         return self._token
 
     def personal_access_token(self) -> str:
-        """A new personal access token of the first user."""
-        self._post("/api/jwt/settings", {"api_tokens_enabled": True, "legacy_api_tokens_enabled": True})
-        return str(self._post("/api/token/", {})["token"])
+        """The personal access token of the first user, who may have only one; made at the first call."""
+        if not self._personal_access_token:
+            self._post("/api/jwt/settings", {"api_tokens_enabled": True, "legacy_api_tokens_enabled": True})
+            self._personal_access_token = str(self._post("/api/token/", {})["token"])
+        return self._personal_access_token
 
     def delete_task(self, task: int) -> None:
         """Deletes a task."""
@@ -195,17 +197,6 @@ class LabelStudio:
         storage = {"project": project, "path": str(path), "title": folder, "use_blob_urls": True}
         self._post("/api/storages/localfiles", storage)
         return path
-
-    @property
-    def legacy_token(self) -> str:
-        """The legacy token of the only user."""
-        return self._token
-
-    def personal_access_token(self) -> str:
-        """The user's personal access token, which is made at the first call."""
-        if not self._personal_access_token:
-            self._personal_access_token = str(self._post("/api/token/", {})["token"])
-        return self._personal_access_token
 
     def connect(self, project: int, backend_url: str) -> requests.Response:
         """Connects a model for interactive use, as "Validate and Save" on the model page does."""

@@ -131,7 +131,7 @@ def test_uploads_are_read_with_either_token(
     page: Page, label_studio: LabelStudio, make_backend: MakeBackend, kind: str, screenshots: Path
 ) -> None:
     """A file that was uploaded to Label Studio is fetched with its token and shown to the model."""
-    token = label_studio.personal_access_token() if kind == "personal" else label_studio.legacy_token
+    token = label_studio.personal_access_token() if kind == "personal" else label_studio.token
     project = label_studio.create_project_of_files("uploads", CONFIG, sorted(EXAMPLE.glob("*.png")))
     assert label_studio.tasks(project)[0]["data"]["image"].startswith("/data/upload/")
     backend = make_backend(token)
@@ -149,7 +149,7 @@ def test_local_files_are_read_with_either_token(
     page: Page, label_studio: LabelStudio, make_backend: MakeBackend, kind: str
 ) -> None:
     """A file of Label Studio's own disk is fetched from Label Studio, with its token."""
-    token = label_studio.personal_access_token() if kind == "personal" else label_studio.legacy_token
+    token = label_studio.personal_access_token() if kind == "personal" else label_studio.token
     address = f"/data/local-files/?d={kind}/fuel.png"
     project = label_studio.create_project_of("local files", CONFIG, [{"image": address}])
     stored = label_studio.add_local_files(project, kind) / "fuel.png"
