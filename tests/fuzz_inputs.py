@@ -62,6 +62,8 @@ _ANSWERS = (
     b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
     b"HTTP/1.0 401 No\r\nWWW-Authenticate: Basic\r\nSet-Cookie: a=b\r\n\r\n",
     b"HTTP/1.1 200 OK\r\nContent-Type: text/plain; charset=utf-7\r\nConnection: close\r\n\r\n+AGEAYg-",
+    b"HTTP/1.1 200 OK\r\nContent-Type: text/plain; charset=unicode_escape\r\n\r\na\\ud800\\x41",
+    b"HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=utf-16\r\n\r\n\xff\xfea\x00\x3d\xd8\x00\xde",
 )
 
 

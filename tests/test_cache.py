@@ -13,14 +13,15 @@ from llm_backend.inputs.cache import DiskCache
 def test_what_was_made_is_not_made_again(tmp_path: Path) -> None:
     """Also by another process with the same folder."""
     made: list[str] = []
+    text = "é\r\n\n \x00"
 
     def make() -> str:
-        made.append("é")
-        return "é"
+        made.append(text)
+        return text
 
     for _ in range(2):
         cache = DiskCache(tmp_path, max_bytes=1000)
-        assert [cache.get(["a"], make), cache.get(["a"], make)] == ["é", "é"]
+        assert [cache.get(["a"], make), cache.get(["a"], make)] == [text, text]
     assert len(made) == 1
 
 

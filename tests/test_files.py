@@ -304,7 +304,7 @@ def test_texts_are_read_from_their_addresses(
     """`valueType="url"`, from an address and from Label Studio, whatever `savetextresult` says."""
     label_studio.says(page)
     backend = make_backend(LABEL_STUDIO_URL=label_studio.url, LABEL_STUDIO_API_KEY="t")
-    for value in (f"{label_studio.url}/x", "/data/upload/1/x"):
+    for value in (f"{label_studio.url}/x", "/data/upload/1/x", "/data/upload/1/x"):
         assert ask(backend, config, value).status_code == 200
         assert stub.prompts[-1] == f"Source Text: {text}\n\nTask Directive: Read"
     assert [asked.headers.get("authorization") for asked in label_studio.asked] == [None, "Token t"]
@@ -316,6 +316,7 @@ def test_texts_are_read_from_their_addresses(
         (TEXT_AT, Page(PICTURE, "image/png")),
         (TEXT_AT, Page(b"\xff\xfe\xfa", "text/plain")),
         (TEXT_AT, Page(b"x", "text/plain; charset=hex")),
+        (TEXT_AT, Page(rb"\ud800", "text/plain; charset=unicode_escape")),
         (TEXT_AT, Page(b"x", "text/plain; charset=nonsense")),
         (PARAGRAPHS_AT, Page(b"[", "application/json")),
         (PARAGRAPHS_AT, Page(b"[" * 100_000, "application/json")),

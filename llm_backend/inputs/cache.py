@@ -63,7 +63,7 @@ class DiskCache:
         try:
             if path.stat().st_mtime < time.time() - self._seconds_kept:
                 return None
-            return path.read_text(encoding="utf-8")
+            return path.read_bytes().decode("utf-8")
         except (OSError, UnicodeDecodeError):
             return None
 
@@ -72,8 +72,8 @@ class DiskCache:
             self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             handle, temporary = tempfile.mkstemp(dir=self._folder, suffix=".new")
             try:
-                with os.fdopen(handle, "w", encoding="utf-8") as file:
-                    file.write(text)
+                with os.fdopen(handle, "wb") as file:
+                    file.write(text.encode("utf-8"))
                 os.replace(temporary, self._path(key))
             except BaseException:
                 os.unlink(temporary)

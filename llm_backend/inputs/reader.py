@@ -93,10 +93,15 @@ class FileReader:
         """
         if not isinstance(value, str):
             raise InputError('A tag with valueType="url" needs an address in the task')
-        with self._opened(value.strip(), label_studio) as fetched:
-            if not _TEXT_TYPES.fullmatch(fetched.content_type):
-                raise InputError("What is at the task's address is not a text, by its content type")
-            return _decoded(fetched.file.read(), fetched.charset)
+        address = value.strip()
+
+        def make() -> str:
+            with self._opened(address, label_studio) as fetched:
+                if not _TEXT_TYPES.fullmatch(fetched.content_type):
+                    raise InputError("What is at the task's address is not a text, by its content type")
+                return _decoded(fetched.file.read(), fetched.charset)
+
+        return self._cache.get(["text", _FORM_OF_THE_CACHE, _digest(address), _who(label_studio)], make)
 
     def close(self) -> None:
         """Ends threads and connections."""
@@ -115,8 +120,7 @@ class FileReader:
                 pictures = self._unpacking.submit(prepare_pictures, fetched.file, limits).result()
             return json.dumps([picture.data_url for picture in pictures])
 
-        who = [label_studio.url, _digest(label_studio.token), label_studio.project_id] if label_studio else []
-        what = ["pictures", _FORM_OF_THE_CACHE, _digest(value), who, repr(limits)]
+        what = ["pictures", _FORM_OF_THE_CACHE, _digest(value), _who(label_studio), repr(limits)]
         return tuple(PicturePart(url) for url in json.loads(self._cache.get(what, make)))
 
     @contextmanager
@@ -179,12 +183,22 @@ def attached_note() -> str:
 
 
 def _decoded(content: bytes, charset: str | None) -> str:
+    declared = (charset or "utf-8").lower()
     try:
-        return content.decode("utf-8-sig" if (charset or "utf-8").lower() == "utf-8" else charset or "utf-8")
-    except (LookupError, UnicodeError, ValueError):
+        text = content.decode("utf-8-sig" if declared == "utf-8" else declared)
+        text.encode("utf-8")  # some encodings give halves of surrogate pairs, which cannot be sent
+    except (LookupError, ValueError):
         raise InputError(
             "The text at the task's address is not in UTF-8 or the encoding it declares"
         ) from None
+    return text
+
+
+def _who(label_studio: LabelStudio | None) -> list[str]:
+    """On whose behalf something was fetched: what one may read, another must not find in the cache."""
+    if label_studio is None:
+        return []
+    return [label_studio.url, _digest(label_studio.token), label_studio.project_id]
 
 
 def _digest(text: str) -> str:

@@ -141,13 +141,13 @@ class ChatClient:
             try:
                 return self._call(arguments, deadline, for_batch=for_batch)
             except Exception as error:
+                if has_pictures and refuses_pictures(error):
+                    self._remember_refused(request.model, "pictures")
+                    continue
                 refused = refused_parameter(error, {"temperature", "n"} & arguments.keys())
                 if refused:
                     self._remember_refused(request.model, refused)
                     count = 1 if refused == "n" else count
-                    continue
-                if has_pictures and refuses_pictures(error):
-                    self._remember_refused(request.model, "pictures")
                     continue
                 failure = to_backend_error(error, self._endpoint, self._provider.TITLE, request.model)
             failures += 1
