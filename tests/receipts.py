@@ -9,7 +9,7 @@ from tests.pictures import encoded
 
 _FONTS = [
     f"/usr/share/fonts/truetype/dejavu/{name}.ttf"
-    for name in ("DejaVuSansMono", "DejaVuSansMono-Bold", "DejaVuSans", "DejaVuSansCondensed", "DejaVuSerif")
+    for name in ("DejaVuSansMono", "DejaVuSansMono-Bold", "DejaVuSans", "DejaVuSans-Bold", "DejaVuSerif")
 ]
 _GOODS = ["Milk 1l", "Bread", "Coffee 250g", "Apples 1kg", "Cheese", "Butter", "Rice 2kg", "Diesel",
           "Espresso", "Caesar salad", "Batteries AA", "Paint white", "Shampoo", "Train ticket",
