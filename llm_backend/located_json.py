@@ -17,13 +17,17 @@ _STARTS_TRIED = 8
 
 @dataclass(frozen=True, slots=True)
 class Located:
-    """A JSON value, where it starts and ends in the text, and what it consists of."""
+    """A JSON value, where it starts and ends in the text, and what it consists of.
+
+    A string or number with which the text ends is not `complete`: it may have gone on.
+    """
 
     value: Any
     start: int
     end: int
     members: Mapping[str, "Located"] = field(default_factory=dict)
     items: Sequence["Located"] = ()
+    complete: bool = True
 
     def at(self, path: Sequence[str | int]) -> "Located | None":
         """The value that a path of keys and positions leads to."""
@@ -62,7 +66,7 @@ def _value(text: str, start: int) -> Located:
     atom = _ATOM.match(text, start)
     if atom is None:
         raise ValueError(f"no JSON value at {start}")
-    return Located(json.loads(atom.group()), start, atom.end())
+    return Located(json.loads(atom.group()), start, atom.end(), complete=atom.end() < len(text))
 
 
 def _object(text: str, start: int) -> Located:
@@ -106,8 +110,9 @@ def _array(text: str, start: int) -> Located:
             if position >= len(text):
                 break
         item = _value(text, position)
-        items.append(item)
         position = item.end
+        if item.complete:
+            items.append(item)
     return Located([item.value for item in items], start, min(position + 1, len(text)), items=items)
 
 
@@ -116,7 +121,7 @@ def _string(text: str, start: int) -> Located:
     if found:
         return Located(json.loads(text[start : found.end()], strict=False), start, found.end())
     cut_off = re.sub(r"\\(?:u[0-9a-fA-F]{0,3})?$", "", text[start + 1 :])
-    return Located(json.loads(f'"{cut_off}"', strict=False), start, len(text))
+    return Located(json.loads(f'"{cut_off}"', strict=False), start, len(text), complete=False)
 
 
 def _after_space(text: str, position: int) -> int:

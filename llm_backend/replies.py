@@ -21,10 +21,14 @@ Form = Literal["json", "lines", "plain"]
 
 @dataclass(frozen=True)
 class _Read:
-    """A reply and the JSON object that it is or holds, if that has to do with the controls."""
+    """A reply, and the JSON object that it is or holds if that has to do with the controls.
+
+    `said` is what a control is looked for in that the JSON leaves out: all but the values of other controls.
+    """
 
     reply: Reply
     json: Located | None
+    said: str
 
     def member(self, control: Control) -> Located | None:
         """The control's JSON value."""
@@ -65,12 +69,17 @@ def _read(reply: Reply, controls: Sequence[Control]) -> _Read:
     """The reply, with its JSON when that has a property of a control; keys may differ in case."""
     found = find_object(reply.text)
     if found is None:
-        return _Read(reply, None)
+        return _Read(reply, None, reply.text)
     names = {control.name.casefold(): control.name for control in controls}
     members = {
         names[key.casefold()]: value for key, value in found.members.items() if key.casefold() in names
     }
-    return _Read(reply, Located(found.value, found.start, found.end, members=members) if members else None)
+    if not members:
+        return _Read(reply, None, reply.text)
+    closed = {control.name.casefold() for control in controls if control.closed}
+    others = [value.value for key, value in found.members.items() if key.casefold() not in closed]
+    located = Located(found.value, found.start, found.end, members=members)
+    return _Read(reply, located, "\n".join(_strings(others)))
 
 
 def _text(control: TextArea, read: _Read, controls: Sequence[Control], form: Form) -> str:
@@ -97,9 +106,10 @@ def _text(control: TextArea, read: _Read, controls: Sequence[Control], form: For
 def _findings(control: Control, read: _Read, text: str) -> list[Finding]:
     """What a reply says of a control: its JSON property, else what its words say."""
     member = read.member(control)
+    if member is not None and not member.complete:
+        return []
     if member is None:
-        said = read.reply.text if read.json is None else "\n".join(_strings(read.json.value))
-        return control.match(said, text)
+        return control.match(read.said, text)
     if isinstance(member.value, list) and len(member.value) == 1 and not control.several:
         return [Finding(found.pick, (0, *found.path)) for found in control.read(member.value[0], text)]
     return control.read(member.value, text)

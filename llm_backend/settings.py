@@ -156,12 +156,12 @@ class Settings(BaseModel):
     )
     response_format: Annotated[Literal["auto", "json", "text"], BeforeValidator(_lower)] = Field(
         "auto",
-        description="`auto`: replies as JSON where labels or several controls are to be filled; `json`: always; "
-        "`text`: never",
+        description="How replies are asked for. `auto`: as JSON where there is more to fill than one text; "
+        "`json`: always; `text`: never",
     )
     fill: Annotated[Literal["default", "all"], BeforeValidator(_lower)] = Field(
         "default",
-        description='`default`: the response, Choices, and controls with `llm="true"`; `all`: all supported ones',
+        description='`default`: the response, Choices, controls with `llm="true"`; `all`: all supported ones',
     )
     remember_prompt: Annotated[Literal["used", "submitted"], BeforeValidator(_lower)] = Field(
         "used",

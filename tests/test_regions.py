@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from llm_backend.labeling_config import LabelingConfig, parse_labeling_config
 from llm_backend.regions import build_prediction, empty_prediction
-from llm_backend.values import ControlValues, Json
+from llm_backend.values import ControlValue, ControlValues, Json
 from tests.conftest import CLASSIFICATION
 
 CONFIG = parse_labeling_config(CLASSIFICATION, "prompt")
@@ -24,7 +24,13 @@ def built(
     config: LabelingConfig, prompt: str, texts: tuple[str, ...], choices: Mapping[str, tuple[str, ...]]
 ) -> Json:
     """A prediction that label-studio-sdk has found valid."""
-    prediction = build_prediction(config, prompt, ControlValues(texts, choices), "m-1")
+    values = (
+        [ControlValue("response", "textarea", {"text": list(texts)})] if texts and config.response else []
+    )
+    values += [
+        ControlValue(name, "choices", {"choices": list(labels)}) for name, labels in choices.items() if labels
+    ]
+    prediction = build_prediction(config, prompt, ControlValues(tuple(values)), "m-1")
     assert config.interface.validate_prediction(prediction, return_errors=True) == []
     return prediction
 
