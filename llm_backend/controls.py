@@ -531,7 +531,7 @@ class Labels(Control):
         return _unique(findings, several=True)
 
     def region_values(self, picks: Sequence[Pick], text: str) -> Iterator[tuple[Json, Sequence[Pick]]]:
-        for pick in sorted(picks):  # type: ignore[type-var]
+        for pick in sorted(picks):
             if isinstance(pick, tuple):
                 start, end, label = pick
                 yield {"start": start, "end": end, "text": text[start:end], "labels": [label]}, [pick]
@@ -569,9 +569,9 @@ def response_format(controls: Sequence[Control]) -> Json:
 
     All properties are required, no others allowed, and only keywords are used that the strict modes of
     OpenAI and Azure, and the grammars of Ollama, llama.cpp and vLLM, document: `type`, `enum`, `anyOf`,
-    `properties`, `items`. Azure takes 500 enumerated values in all, and 7,500 characters where one enum has more
-    than 250: labels beyond that are plain strings here, and checked when they come back. The name tells schemas apart,
-    because an endpoint may refuse one and take another.
+    `properties`, `items`. Azure takes 500 enumerated values in all, and 7,500 characters where one enum has
+    more than 250: labels beyond that are plain strings here, and checked when they come back. The name tells
+    schemas apart, because an endpoint may refuse one and take another.
     """
     left = 500
     properties: Json = {}

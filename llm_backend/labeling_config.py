@@ -41,8 +41,9 @@ class LabelingConfig:
     """What a labeling config asks this backend to do.
 
     `object_value` is the object tag's `value`, such as `$text`; `response` is the name of the TextArea
-    for the replies, or None when there is none; `controls` are all that are filled, texts first and pieces of text
-    next, so that a model thinks before it labels; `left_alone` says of each other control why it is not filled.
+    for the replies, or None when there is none; `controls` are all that are filled, texts first and pieces of
+    text next, so that a model thinks before it labels; `left_alone` says of each control that cannot be
+    filled why.
     """
 
     interface: LabelInterface
@@ -178,7 +179,9 @@ def _thinking_order(control: Control) -> int:
     return 2 if isinstance(control, Labels) else 3
 
 
-def _control(tag: ControlTag, interface: LabelInterface, target: ObjectTag, response: str | None) -> Control:
+def _control(  # noqa: C901 - one branch for each kind of control
+    tag: ControlTag, interface: LabelInterface, target: ObjectTag, response: str | None
+) -> Control:
     """The control that a tag is.
 
     Raises:

@@ -35,18 +35,20 @@ _ARABIC_MARKS = re.compile("[\u0640\u064b-\u0652]")
 
 _NEGATIONS = frozenset(
     "not no never neither nor without non cannot hardly barely isnt arent wasnt werent dont doesnt didnt "
-    "wont cant lacks lacking than instead unlike opposed 不 非 没 沒 無 无 未 别 ない ليس ليست غير لا لم kein "
-    "keine nicht pas ni nunca не нет".split()
+    "wont cant lacks lacking than instead unlike opposed 不 非 没 沒 無 无 未 别 ない ليس ليست غير لا لم "
+    "kein keine nicht pas ni nunca не нет".split()
 )
 _NEGATION_WORDS_BEFORE = 4
 _JOINING = frozenset({"or", "nor", "and", "或", "和", "أو", "و", "oder", "ou", "или"})
 # What makes a negation, or a whole sentence, say nothing about a label.
 _UNDECIDED = re.compile(
     r"\b(whether|might|may|could|perhaps|possibly|maybe|unclear|unsure|uncertain|ambiguous|either|"
-    r"some (people )?(would|might|may|could)|(not|isnt|cannot|cant) (sure|certain|clear|know|tell|say|obvious)|"
+    r"some (people )?(would|might|may|could)|"
+    r"(not|isnt|cannot|cant) (sure|certain|clear|know|tell|say|obvious)|"
     r"(cannot|cant|could not|couldnt|unable to|not able to|impossible to|hard to|difficult to|wont|will not) "
-    r"(be |reliably |really |accurately )*(determined?|say|tell|classify|classified|assess|judge|decide|answer|"
-    r"provide|help|assist|label)|need more (context|information)|if (it|this|the|you|we)|"
+    r"(be |reliably |really |accurately )*"
+    r"(determined?|say|tell|classify|classified|assess|judge|decide|answer|provide|help|assist|label)|"
+    r"need more (context|information)|if (it|this|the|you|we)|"
     r"(possible|available|given|following|provided) (labels|options|categories|choices)|"
     r"(options|choices) (are|include)|choose (from|between|one)|one of the (following|labels))\b|"
     r"无法|不能确定|不确定|لا أستطيع|لا يمكن"
@@ -55,8 +57,9 @@ _QUESTION = re.compile(r"[?？؟][\s*_\"']*$")
 _NOT_ONLY = re.compile(r"\bnot (only|just|merely)\b")
 _CONCLUDING = re.compile(
     r"\b(overall|therefore|thus|hence|in conclusion|in summary|to sum up|ultimately|in short|all in all|"
-    r"final(ly)?|so the|(i )?(would|d|will) (classify|label|categorize|choose|say|go|pick)|i (classify|label|choose|"
-    r"pick)|best (described|classified|categorized|fits|label|answer|match)|should be (classified|labeled))\b"
+    r"final(ly)?|so the|(i )?(would|d|will) (classify|label|categorize|choose|say|go|pick)|"
+    r"i (classify|label|choose|pick)|best (described|classified|categorized|fits|label|answer|match)|"
+    r"should be (classified|labeled))\b"
 )
 _MARKER_NOUNS = (
     r"answer|labels?|categor(?:y|ies)|classification|class|classes|sentiment|verdict|result|output|prediction|"
@@ -64,8 +67,10 @@ _MARKER_NOUNS = (
     r"答案|标签|類別|类别|分类|情感|结论|答え|ラベル|الإجابة|التصنيف|الفئة|antwort|respuesta|réponse|ответ"
 )
 _MARKER = re.compile(
-    rf"^\W*(?P<final>final |my final )?(?:(?:the|my|correct|best|predicted|suggested|selected|overall|chosen) )*"
-    rf"(?:{_MARKER_NOUNS})(?: (?:of|for) [\w ]{{1,40}})?(?:\((?:s|es)\))?\W{{0,3}}?\s*(?:[:=：]|->|=>|→|\bis\b(?!\w)|是)"
+    rf"^\W*(?P<final>final |my final )?"
+    rf"(?:(?:the|my|correct|best|predicted|suggested|selected|overall|chosen) )*"
+    rf"(?:{_MARKER_NOUNS})(?: (?:of|for) [\w ]{{1,40}})?(?:\((?:s|es)\))?\W{{0,3}}?\s*"
+    rf"(?:[:=：]|->|=>|→|\bis\b(?!\w)|是)"
     rf"\s*(?P<rest>.*)$",
     re.IGNORECASE,
 )
@@ -89,6 +94,7 @@ _POLARITY = re.compile(
 _BULLET = re.compile(r"^\s*(?:[-*•·▪–+]|\(?\d{1,2}[.)]|\(?[a-z][)])\s+", re.I)
 _WORDS_OF_A_SHORT_REPLY = 8
 _WORDS_OF_AN_ANSWER = 16
+_LETTERS_OF_A_MISSPELLABLE_LABEL = 5
 _WORDS_OF_A_FILLER = frozenset(
     "the a an is are it its this that text sentence review tweet comment message post label labels category "
     "categories class and or both sentiment answer of to be would say as i following therefore so clearly "
@@ -115,6 +121,7 @@ class Vocabulary:
         self._exact: dict[str, int] = {}
         self._spelled: list[tuple[str, ...]] = []
         self._by_first: dict[str, list[int]] = {}
+        self._misspellable: dict[str, list[tuple[str, int]]] = {}
         for number, label in enumerate(self._labels):
             self._written.setdefault(_folded(label.strip()), number)
             self._exact.setdefault(_bare(label), number)
@@ -122,6 +129,9 @@ class Vocabulary:
             self._spelled.append(words)
             if words:
                 self._by_first.setdefault(words[0], []).append(number)
+            target = " ".join(words)
+            if len(target) >= _LETTERS_OF_A_MISSPELLABLE_LABEL and not target.isdigit():
+                self._misspellable.setdefault(target[0], []).append((target, number))
         for numbers in self._by_first.values():
             numbers.sort(key=lambda number: -len(self._spelled[number]))
         by_words = {words: number for number, words in enumerate(self._spelled) if words}
@@ -378,17 +388,20 @@ class Vocabulary:
             return None
         if _UNDECIDED.search(_plain(text)) or _QUESTION.search(text):
             return None
-        close: list[tuple[int, int]] = []
-        for number, spelled in enumerate(self._spelled):
-            target = " ".join(spelled)
-            allowed = 0 if len(target) < 5 else 1 if len(target) < 9 else 2
-            if not allowed or target.isdigit():
+        closest: dict[int, int] = {}
+        for start in range(len(words)):
+            if any(word in _NEGATIONS for word in _clause_before(words, start)):
                 continue
-            distance = _closest(words, spelled, target, allowed)
-            if distance is not None:
-                close.append((distance, number))
-        close.sort()
-        return close[0][1] if close and (len(close) == 1 or close[0][0] < close[1][0]) else None
+            for end in range(start + 1, len(words) + 1):
+                window = " ".join(word.folded for word in words[start:end])
+                for target, number in self._misspellable.get(window[0], ()):
+                    if abs(len(self._spelled[number]) - (end - start)) > 1:
+                        continue
+                    distance = _edits(window, target)
+                    if distance is not None:
+                        closest[number] = min(distance, closest.get(number, distance))
+        ranked = sorted((distance, number) for number, distance in closest.items())
+        return ranked[0][1] if ranked and (len(ranked) == 1 or ranked[0][0] < ranked[1][0]) else None
 
 
 @functools.lru_cache(maxsize=512)
@@ -397,21 +410,15 @@ def vocabulary(labels: tuple[str, ...]) -> Vocabulary:
     return Vocabulary(labels)
 
 
-def _closest(words: Sequence[_Word], spelled: tuple[str, ...], target: str, allowed: int) -> int | None:
-    """The fewest edits that make some words of the text the label, where few enough do."""
-    best: int | None = None
-    for size in {len(spelled), len(spelled) - 1, len(spelled) + 1} - {0}:
-        for start in range(len(words) - size + 1):
-            window = " ".join(word.folded for word in words[start : start + size])
-            distance = DamerauLevenshtein.distance(window, target, score_cutoff=allowed)
-            if distance > allowed or window[0] != target[0]:
-                continue
-            if re.findall(r"\d+", window) != re.findall(r"\d+", target):
-                continue
-            if any(word in _NEGATIONS for word in _clause_before(words, start)):
-                continue
-            best = distance if best is None else min(best, distance)
-    return best
+def _edits(window: str, target: str) -> int | None:
+    """The edits that make the words the label, where they are few for its length and no number differs."""
+    allowed = 1 if len(target) < 9 else 2
+    if abs(len(window) - len(target)) > allowed:
+        return None
+    distance = DamerauLevenshtein.distance(window, target, score_cutoff=allowed)
+    if distance > allowed or re.findall(r"\d+", window) != re.findall(r"\d+", target):
+        return None
+    return int(distance)
 
 
 def _answers(words: Sequence[_Word], start: int, end: int) -> bool:
@@ -456,7 +463,7 @@ def _plain(text: str) -> str:
 
 
 def _words(text: str) -> list[_Word]:
-    """The words of a text without markdown and apostrophes; `+` and `#` stay, so that C, C++ and C# differ."""
+    """The words of a text without markdown and apostrophes; C, C++ and C# stay three words."""
     text = re.sub(r"(?<=\w)['\u2019](?=\w)|[*`]", "", unicodedata.normalize("NFKC", text))
     words: list[_Word] = []
     position = 0

@@ -40,8 +40,8 @@ def controls_message(
 ) -> Message:
     """What is added to the prompt: which controls there are, and how to answer for them.
 
-    `sections` are those of `prompt_templates/controls.txt`; `form` is `json` or `lines`. `fields` are the task's: a
-    Header's `$field` stands for one of them.
+    `sections` are those of `prompt_templates/controls.txt`; `form` is `json` or `lines`. `fields` are the
+    task's: a Header's `$field` stands for one of them.
     """
     described = []
     for control in controls:

@@ -1,7 +1,7 @@
 """Replies → a value for each control that is to be filled, and how certain it is. Plain functions, no I/O.
 
-A reply is read as the JSON that was asked for; what it lacks of that is matched as free text. Of several replies
-the majority counts.
+A reply is read as the JSON that was asked for; what it lacks of that is matched as free text. Of several
+replies the majority counts.
 """
 
 import math
@@ -40,9 +40,9 @@ def values_from_replies(
 ) -> ControlValues:
     """What the controls are filled with: `text` is what the model has read, `controls` are those of the task.
 
-    Texts are those of all replies, in order. Of everything else there is what more than half of the replies say,
-    with the share that agreed as its score; of a single reply with logprobs, the probability of its tokens; else
-    there is no score.
+    Texts are those of all replies, in order. Of everything else there is what more than half of the replies
+    say, with the share that agreed as its score; of a single reply with logprobs, the probability of its
+    tokens; else there is no score.
     """
     read = [_read(reply, controls) for reply in replies if reply.text.strip()]
     values: list[ControlValue] = []
@@ -146,8 +146,8 @@ def _probabilities(
 def _probability(located: Located, reply: Reply, control: Control) -> float | None:
     """The probability of the tokens that a value consists of; None where they do not fit the text.
 
-    The quotes around a label are no part of it, but for the last one where a longer label begins the same: there it
-    decides.
+    The quotes around a label are no part of it, but for the last one where a longer label begins the same:
+    there it decides.
     """
     start, end = located.start, located.end
     if isinstance(located.value, str):

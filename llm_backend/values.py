@@ -66,8 +66,8 @@ class Parameters:
 class CompletionRequest:
     """What a provider is asked for: `num_replies` replies to the messages.
 
-    `response_format` is a strict JSON schema as the Chat Completions API has it; where an endpoint does not know
-    such, the next best is asked for. `logprobs` asks for the probabilities of the tokens.
+    `response_format` is a strict JSON schema as the Chat Completions API has it; where an endpoint does not
+    know such, the next best is asked for. `logprobs` asks for the probabilities of the tokens.
     """
 
     model: str

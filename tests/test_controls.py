@@ -131,7 +131,8 @@ def quote(text: str, label: str = "Person", occurrence: int | None = None) -> Js
         (PAIRWISE, "left", [{"selected": "left"}]),
         (PAIRWISE, "Right", [{"selected": "right"}]),
         (PAIRWISE, "both", []),
-        (LABELS, [quote("Paris", "Place", 2)], [{"start": 33, "end": 38, "text": "Paris", "labels": ["Place"]}]),
+        (LABELS, [quote("Paris", "Place", 2)],
+         [{"start": 33, "end": 38, "text": "Paris", "labels": ["Place"]}]),
         (
             LABELS,
             [quote("Bob"), quote("Paris", "Place", 1)],
@@ -142,7 +143,7 @@ def quote(text: str, label: str = "Person", occurrence: int | None = None) -> Js
             ],
         ),
         (LABELS, [quote("😀 and")], [{"start": 39, "end": 44, "text": "😀 and", "labels": ["PER"]}]),
-        (LABELS, [quote("Berlin", "Place"), quote("Bob", "Thing"), quote("", "Place"), quote("Bob", "PER", 3)], []),
+        (LABELS, [quote("Berlin", "Place"), quote("Bob", "Thing"), quote(""), quote("Bob", "PER", 3)], []),
         (LABELS, [{"quote": 3, "label": "Place"}, "Bob", None], []),
     ],
 )  # fmt: skip
@@ -365,7 +366,7 @@ def test_any_json_gives_a_valid_prediction(control: str, answer: Any) -> None:
 
 @pytest.mark.parametrize("form", ["json", "lines"])
 def test_every_kind_of_control_is_described_to_the_model(form: str) -> None:
-    """All kinds have their part in the template, with headers, hints, labels and both sides; aliases have none."""
+    """All kinds have their part in the template, with headers, hints and labels, and without aliases."""
     hinted = SINGLE.replace('value="Bad"', 'value="Bad" hint="when it is {bad}"').replace('"x"', '"h"')
     more = "".join(item.replace('"x"', f'"d{number}"') for number, item in enumerate((TIME, MOMENT)))
     controls = config(f'{ALL}{more}<Header value="$question"/>{hinted}').controls

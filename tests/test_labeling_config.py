@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llm_backend.errors import LabelingConfigError, reason_phrase
 from llm_backend.controls import Choices, Label
+from llm_backend.errors import LabelingConfigError, reason_phrase
 from llm_backend.labeling_config import LabelingConfig, parse_labeling_config
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
@@ -142,7 +142,7 @@ def test_an_alias_is_stored_and_the_value_is_shown() -> None:
 
 
 def test_labels_may_stand_deeper() -> None:
-    """Labels within views belong to their Choices; a choice within a choice is not on the page, and no label."""
+    """Labels within views belong to their Choices; a choice within a choice is not on the page."""
     config = parse(
         view(
             PROMPT,

@@ -173,7 +173,8 @@ def test_where_a_longer_label_begins_the_same_the_closing_quote_decides() -> Non
 def test_the_least_certain_of_all_controls_is_the_score() -> None:
     """Label Studio sorts tasks by it: each region carries its own."""
     reply = tokens(
-        ('{"topics": ["', 1.0), ("Food", 0.9), ('", "', 1.0), ("Price", 0.6), ('"], "stars": ', 1.0), ("4", 0.7), ("}", 1.0)
+        ('{"topics": ["', 1.0), ("Food", 0.9), ('", "', 1.0), ("Price", 0.6), ('"], "stars": ', 1.0),
+        ("4", 0.7), ("}", 1.0),
     )  # fmt: skip
     values = values_from_replies((TOPICS, STARS), [reply], "", form="json")
     assert scores(values) == {"topics": 0.6, "stars": 0.7}
@@ -203,7 +204,9 @@ def test_thoughts_before_the_json_do_not_shift_the_tokens() -> None:
 
 
 pieces = st.lists(
-    st.sampled_from(['{"', "response", '": "', "tone", "Good", '"', "}", "[", "]", ",", "\\", "\\u12", "4", "topics"])
+    st.sampled_from(
+        ['{"', "response", '": "', "tone", "Good", '"', "}", "[", "]", ",", "\\", "\\u12", "4", "topics"]
+    )
     | st.text(max_size=3)
 ).map("".join)  # fmt: skip
 

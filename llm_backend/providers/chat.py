@@ -1,7 +1,7 @@
 """One endpoint's chat completions: what real endpoints do differently is handled here, once.
 
-Parameters that a model refuses are left out, or asked for in a simpler form, and that is remembered; where `n` is not honoured, replies are
-asked for one by one, side by side; this is also the only place that retries.
+Parameters that a model refuses are left out, or asked for in a simpler form, and that is remembered; where
+`n` is not honoured, replies are asked for one by one, side by side; this is also the only place that retries.
 """
 
 import logging

@@ -29,6 +29,7 @@ from llm_backend.values import Endpoint, Json
 _FILTER_CODES = {"content_filter", "content_policy_violation", "ResponsibleAIPolicyViolation"}
 _QUOTA_CODES = {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"}
 _MAX_QUOTED = 120
+_MAX_SEARCHED = 4000
 _ABOUT_FORMAT = re.compile(
     r"response_?format|json_?schema|json_object|json mode|structured output|guided|grammar", re.IGNORECASE
 )
@@ -73,11 +74,10 @@ def refused_schemas(response_format: Json) -> set[str]:
 
 
 def _is_about_format(error: openai.APIStatusError) -> bool:
-    """Whether the endpoint does not know the response format. Grammars that fail to compile are a 500 in some."""
+    """Whether the response format is refused. Some servers say 500 to a grammar that does not compile."""
     if error.status_code not in (400, 404, 415, 422, 500, 501):
         return False
-    param = _detail(error).get("param")
-    return bool(_ABOUT_FORMAT.search(f"{param or ''} {_message(error)}"))
+    return bool(_ABOUT_FORMAT.search(f"{_message(error)} {error.response.text[:_MAX_SEARCHED]}"))
 
 
 def _refused_format(error: openai.APIStatusError, response_format: Json) -> str:
