@@ -12,10 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from benchmarks.servers import ROOT
 from llm_backend.plan import Plan, make_plan
 from llm_backend.services import make_services
-from llm_backend.settings import load_settings
+from llm_backend.settings import PROJECT_ROOT, load_settings
 from llm_backend.values import Completion, Json, Reply
 
 _ROUNDS = 200
@@ -27,7 +26,7 @@ _WORD_LENGTH = 8
 def run() -> None:
     """Prints the milliseconds that one task costs, in JSON and in free text."""
     for name in _EXAMPLES:
-        config = (ROOT / "examples" / name / "label_config.xml").read_text()
+        config = (PROJECT_ROOT / "examples" / name / "label_config.xml").read_text()
         for fill in ("default", "all"):
             _report(f"{name}, FILL={fill}", config, fill)
     _report("500 choices and a taxonomy of 2,000 nodes", _large_config(), "all")
