@@ -1,13 +1,10 @@
 """Values → regions → prediction, in the shapes of Label Studio's protocol. Plain functions, no I/O."""
 
-import hashlib
-import json
 import uuid
 
 from llm_backend.labeling_config import LabelingConfig
 from llm_backend.values import ControlValue, ControlValues, Json
 
-_SPAN_ID = "llm-"
 # Values that the page takes for "nothing"; the other kinds of control have none.
 _EMPTY: dict[str, Json] = {"choices": {"choices": []}, "taxonomy": {"taxonomy": []}, "rating": {"rating": 0}}
 
@@ -38,11 +35,10 @@ def error_prediction(config: LabelingConfig, prompt: str, reason: str, model_ver
 def clear_stale(config: LabelingConfig, prediction: Json, context: Json) -> None:
     """Empties the controls that the context shows and the prediction does not fill.
 
-    Label Studio replaces only controls for which a region comes: an earlier label would stay ticked. A piece
-    of text it replaces by its id only: those of an earlier answer are moved to where the pieces of this one
-    are. It has no way to take one away, so what is left over stays.
+    Label Studio replaces only controls for which a region comes: an earlier label would stay ticked. Pieces
+    of text of an earlier answer do stay: its page only adds to them, does not say which there are, and takes
+    over nothing at all when a new one has the id of one that is there.
     """
-    _move_spans(prediction, context)
     filled = {region["from_name"] for region in prediction["result"]}
     shown = {region.get("from_name") for region in context["result"] if isinstance(region, dict)}
     prediction["result"] += [
@@ -52,33 +48,9 @@ def clear_stale(config: LabelingConfig, prediction: Json, context: Json) -> None
     ]
 
 
-def _move_spans(prediction: Json, context: Json) -> None:
-    """Gives new pieces of text the ids of earlier ones that this answer does not name; a person's stay."""
-    spans = {region["id"]: region for region in prediction["result"] if region["type"] == "labels"}
-    shown = [
-        (str(region.get("id")), region.get("from_name"))
-        for region in context["result"]
-        if isinstance(region, dict) and str(region.get("id")).startswith(_SPAN_ID)
-    ]
-    kept = {region_id for region_id, _ in shown}
-    for region_id, region in spans.items():
-        free = [(old, name) for old, name in shown if old not in spans and name == region["from_name"]]
-        if region_id not in kept and free:
-            region["id"] = free[0][0]
-            shown.remove(free[0])
-
-
-def _region_id(value: ControlValue) -> str:
-    """Of a piece of text always the same: asked for twice, it is on the page once."""
-    if "start" not in value.value:
-        return uuid.uuid4().hex[:10]
-    place = json.dumps([value.name, value.value["start"], value.value["end"], value.value["labels"]])
-    return _SPAN_ID + hashlib.sha256(place.encode()).hexdigest()[:10]
-
-
 def _region(config: LabelingConfig, value: ControlValue) -> Json:
     region = {
-        "id": _region_id(value),
+        "id": uuid.uuid4().hex[:10],
         "from_name": value.name,
         "to_name": config.object_name,
         "type": value.kind,

@@ -462,3 +462,27 @@ def test_tokens_come_with_the_reply(stub: StubLLM, kept: Providers) -> None:
     }
     stub.says(Answer(body=body))
     assert structured(kept, stub).replies == (Reply("é!", (("é", -0.75), ("!", -1.0))),)
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        failure(400, "Unsupported value: 'messages[0].role' does not support 'system' with this model."),
+        failure(400, "System role not supported"),
+        failure(500, "Conversation roles must alternate user/assistant/user/assistant/..."),
+    ],
+)
+def test_where_system_messages_are_refused_they_begin_the_prompt(
+    stub: StubLLM, kept: Providers, refusal: Answer
+) -> None:
+    """What is added about the controls costs no answer that the prompt alone would have had."""
+    request = CompletionRequest("gpt-x", (Message("system", "As JSON"), Message("user", "hi")), 0.5)
+    stub.answer = lambda call: refusal if call.body["messages"][0]["role"] == "system" else completion("{}")
+    for _ in range(2):
+        kept.complete(Endpoint("openai", stub.url, "sk-secret"), request)
+    assert [[m["role"] for m in call.body["messages"]] for call in stub.calls] == [
+        ["system", "user"],
+        ["user"],
+        ["user"],
+    ]
+    assert stub.prompts[-1] == "As JSON\n\nhi"

@@ -118,18 +118,6 @@ def test_scores_are_those_of_regions_and_of_the_prediction() -> None:
     assert [region.get("score") for region in prediction["result"]] == [None, 0.5]
 
 
-def test_earlier_pieces_of_text_are_moved() -> None:
-    """Label Studio replaces them by id: the same piece keeps its id, others hand theirs on."""
-    first, second = spans_at(1, 2, 3), spans_at(2, 5)
-    old = {region["value"]["start"]: region["id"] for region in first["result"][1:]}
-    mine = span(9, "a-person-s")
-    clear_stale(CONFIG, second, {"result": [*first["result"], mine, "odd", {"id": 7}]})
-    new = {
-        region["value"]["start"]: region["id"] for region in second["result"] if region["type"] == "labels"
-    }
-    assert new == {2: old[2], 5: old[1]}
-
-
 @pytest.mark.parametrize(("kind", "empty"), [("taxonomy", {"taxonomy": []}), ("rating", {"rating": 0})])
 def test_what_an_answer_leaves_out_is_emptied(kind: str, empty: Json) -> None:
     """A path or stars of an earlier answer do not stay."""

@@ -170,7 +170,7 @@ class ChatClient:
     def _arguments(self, request: CompletionRequest, count: int) -> dict[str, Any]:
         arguments: dict[str, Any] = {
             "model": request.model,
-            "messages": [{"role": m.role, "content": m.content} for m in request.messages],
+            "messages": _messages(request, takes_system="system" not in self._not_honoured(request.model)),
             "temperature": request.temperature,
         }
         if count > 1:
@@ -254,6 +254,20 @@ class ChatClient:
         return CompletionTimeoutError(
             f"{self._provider.TITLE} did not answer in time: try again, or raise LLM_TIMEOUT"
         )
+
+
+def _messages(request: CompletionRequest, *, takes_system: bool) -> list[Json]:
+    """The messages as the API has them. Where system messages are refused, the next one begins with them."""
+    messages: list[Json] = []
+    for message in request.messages:
+        before = messages[-1] if messages and messages[-1]["role"] == "system" and not takes_system else None
+        if before and isinstance(message.content, str):
+            messages[-1] = {"role": message.role, "content": f"{before['content']}\n\n{message.content}"}
+        else:
+            messages.append({"role": message.role, "content": message.content})
+    for last in messages if not takes_system else ():
+        last["role"] = "user" if last["role"] == "system" else last["role"]
+    return messages
 
 
 def _response_format(wanted: Json | None, refused: Collection[str]) -> Json | None:

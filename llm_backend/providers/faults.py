@@ -30,6 +30,11 @@ _FILTER_CODES = {"content_filter", "content_policy_violation", "ResponsibleAIPol
 _QUOTA_CODES = {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"}
 _MAX_QUOTED = 120
 _MAX_SEARCHED = 4000
+_SYSTEM_REFUSED = re.compile(
+    r"system.{0,20}(role|message|prompt).{0,20}not.{0,10}support|not support.{0,10}\bsystem\b|"
+    r"must alternate",
+    re.IGNORECASE,
+)
 _ABOUT_FORMAT = re.compile(
     r"response_?format|json_?schema|json_object|json mode|structured output|guided|grammar", re.IGNORECASE
 )
@@ -43,17 +48,25 @@ def refused_parameter(error: Exception, arguments: Mapping[str, Any]) -> str | N
     """What of the arguments an answer refuses, if it is about one: its name is to be left out from now on.
 
     Of a `response_format` it is the kind (`json_schema`, `json_object`), or the name of the very schema that
-    cannot be used.
+    cannot be used; `system` stands for messages of that role, which some models do not take.
     """
     if not isinstance(error, openai.APIStatusError):
         return None
+    if _SYSTEM_REFUSED.search(_message(error)) and any(
+        message["role"] == "system" for message in arguments["messages"]
+    ):
+        return "system"
     if "response_format" in arguments and _is_about_format(error):
         return _refused_format(error, arguments["response_format"])
     if "logprobs" in arguments and error.status_code in (400, 403, 422) and "logprobs" in _message(error):
         return "logprobs"
+    return _refused_number(error, {"temperature", "n", "logprobs"} & arguments.keys())
+
+
+def _refused_number(error: openai.APIStatusError, sent: set[str]) -> str | None:
+    """The one of the sent parameters that a 400 or 422 is about."""
     if error.status_code not in (400, 422):
         return None
-    sent = {"temperature", "n", "logprobs"} & arguments.keys()
     named = _detail(error).get("param")
     if isinstance(named, str) and named.rpartition(".")[2] in sent:
         return named.rpartition(".")[2]
