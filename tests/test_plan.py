@@ -3,14 +3,19 @@
 import dataclasses
 import json
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
+from llm_backend.located_json import find_object
+from llm_backend.metrics import Metrics
 from llm_backend.plan import Plan, make_plan
+from llm_backend.providers import Providers
 from llm_backend.settings import Settings
 from llm_backend.values import Completion, CompletionRequest, Json, Reply
-from tests.conftest import CLASSIFICATION
+from tests.conftest import CLASSIFICATION, MakeApp
 
+EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 MakeSettings = Callable[..., Settings]
 ONLY_TEXT = (
     '<View><Text name="text" value="$text"/><TextArea name="prompt" toName="text"/>'
@@ -126,3 +131,33 @@ def test_the_version_changes_with_the_form(plan: Callable[..., Plan]) -> None:
     assert plan(CLASSIFICATION).model_version != plan(CLASSIFICATION, RESPONSE_FORMAT="text").model_version
     assert plan(rating).model_version == plan(CLASSIFICATION).model_version
     assert plan(rating, FILL="all").model_version != plan(rating).model_version
+
+
+def test_llama_cpp_takes_the_schema_of_every_kind_of_control(make_settings: MakeSettings) -> None:
+    """Its grammar knows all keywords that are used: the reply begins as the schema says."""
+    pytest.importorskip("xllamacpp")
+    xml = (EXAMPLES / "every-control" / "label_config.xml").read_text()
+    [data] = json.loads((EXAMPLES / "every-control" / "tasks.json").read_text())
+    settings = make_settings(OPENAI_PROVIDER="embedded", TEMPERATURE="0", FILL="all", LLM_TIMEOUT="50")
+    made = make_plan(settings, xml, {}, "Answer in three words.")
+    providers = Providers(Metrics(), timeout=50, max_retries=0)
+    try:
+        completion = providers.complete(made.parameters.endpoint, made.completion_request(data))
+    finally:
+        providers.close()
+    found = find_object(completion.replies[0].text)
+    assert found is not None
+    assert list(found.members) == [control.name for control in made.config.controls][: len(found.members)]
+    assert completion.replies[0].token_logprobs
+    prediction = made.prediction(data, completion)
+    assert made.config.interface.validate_prediction(prediction, return_errors=True) == []
+
+
+def test_what_is_left_alone_is_in_the_log_at_setup(
+    make_backend: MakeApp, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With its name and the reason; what is not asked for because a person fills it is no news."""
+    extra = '<Ranker name="rank" toName="text"/><Rating name="stars" toName="text"/></View>'
+    assert make_backend().setup(CLASSIFICATION.replace("</View>", extra)).status_code == 200
+    [said] = [record.getMessage() for record in caplog.records if "Left alone" in record.getMessage()]
+    assert "Ranker rank: this kind of control is not supported" in said

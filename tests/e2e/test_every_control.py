@@ -98,7 +98,7 @@ def test_every_supported_control_is_filled(
 def test_another_answer_replaces_all_of_the_first(
     project: int, stub: StubLLM, open_task: Callable[[int], LabelingPage], screenshots: Path
 ) -> None:
-    """No label or path of the first answer stays beside the second's; spans add up, as Label Studio has it."""
+    """No label or path of the first answer stays beside the second's; spans add up."""
     labeling = open_task(project)
     labeling.ask("What is this text about?")
     expect(labeling.page.locator(".htx-highlight")).to_have_count(5)
