@@ -7,16 +7,17 @@ began with, in any process.
 import functools
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from llm_backend.controls import Control, Pairwise, Source, response_format
 from llm_backend.inputs import object_field, read_input
-from llm_backend.labeling_config import LabelingConfig, parse_labeling_config
+from llm_backend.labeling_config import KNOWN_OBJECT_TAGS, LabelingConfig, parse_labeling_config
 from llm_backend.parameters import parse_extra_params, resolve_parameters
-from llm_backend.prompts import build_messages
+from llm_backend.prompts import build_messages, controls_message, sections_of
 from llm_backend.regions import build_prediction
-from llm_backend.replies import values_from_replies
-from llm_backend.settings import Settings
+from llm_backend.replies import Form, values_from_replies
+from llm_backend.settings import PROJECT_ROOT, Settings
 from llm_backend.values import Completion, CompletionRequest, Json, Parameters
 
 
@@ -28,6 +29,7 @@ class Plan:
     parameters: Parameters
     prompt: str | None
     dialogue_format: str
+    response_format: str
     extra_params: Json
 
     @property
@@ -54,15 +56,22 @@ class Plan:
             self.prompt == parameters.default_prompt,
             template,
             self.dialogue_format,
-            config.object_tag,
-            config.object_value,
-            config.response,
-            *(
-                [choices.name, choices.multiple, [label.value for label in choices.labels]]
-                for choices in config.choices
-            ),
+            config.digest,
+            self.form,
+            sorted(_sections().items()) if self.form != "plain" else None,
         ]
         return hashlib.sha256(json.dumps(shapes).encode()).hexdigest()
+
+    @functools.cached_property
+    def form(self) -> Form:
+        """How replies are asked for: as JSON where there is more to fill than a text."""
+        controls = self.config.controls
+        if self.response_format == "json":
+            return "json"
+        if self.response_format == "auto":
+            return "json" if len(controls) > 1 or controls[0].closed else "plain"
+        usual = all(control.name == self.config.response or control.kind == "choices" for control in controls)
+        return "plain" if usual else "lines"
 
     def completion_request(self, data: Json) -> CompletionRequest:
         """What to ask for a task with this data.
@@ -72,19 +81,68 @@ class Plan:
             PromptError: a template names fields that the task does not have.
         """
         config, parameters = self.config, self.parameters
+        controls = self._controls(data)
+        labels = config.labels
+        if any(control is not own for control, own in zip(controls, config.controls, strict=True)):
+            labels = replace(config, controls=controls).labels
         messages = build_messages(
             parameters,
             self.prompt or "",
             read_input(config, data, dialogue_format=self.dialogue_format),
-            labels=config.labels,
+            labels=labels,
             object_field=object_field(config),
         )
-        return CompletionRequest(parameters.model, messages, parameters.temperature, parameters.num_responses)
+        if self.form != "plain":
+            messages = (controls_message(_sections(), controls, data, form=self.form), *messages)
+        judged = any(control.closed for control in controls)
+        return CompletionRequest(
+            parameters.model,
+            messages,
+            parameters.temperature,
+            parameters.num_responses,
+            response_format=response_format(controls) if self.form == "json" else None,
+            logprobs=self.form == "json" and judged and parameters.num_responses == 1,
+        )
 
-    def prediction(self, completion: Completion) -> Json:
-        """The prediction that the replies give."""
-        values = values_from_replies(self.config, completion.replies)
+    def prediction(self, data: Json, completion: Completion) -> Json:
+        """The prediction that the replies give for the task with this data."""
+        controls = self._controls(data)
+        quotes = any(control.kind == "labels" for control in controls)
+        text = read_input(self.config, data, dialogue_format="text").text if quotes else ""
+        values = values_from_replies(controls, completion.replies, text, form=self.form)
         return build_prediction(self.config, self.prompt or "", values, self.model_version)
+
+    def _controls(self, data: Json) -> tuple[Control, ...]:
+        """The controls as the task shows them: some of their labels, or both sides, stand in its data."""
+        return tuple(
+            self._with_sides(control, data) if isinstance(control, Pairwise) else control.for_task(data)
+            for control in self.config.controls
+        )
+
+    def _with_sides(self, control: Pairwise, data: Json) -> Pairwise:
+        left, right = (self._side(source, data) for source in control.sources)
+        return replace(control, left=left, right=right)
+
+    def _side(self, source: Source, data: Json) -> str:
+        """The text that one side of a comparison shows; of what is no text, the name."""
+        if source.tag not in KNOWN_OBJECT_TAGS or source.tag == "Image":
+            return source.name
+        side = replace(
+            self.config,
+            object_name=source.name,
+            object_tag=source.tag,
+            object_value=source.value,
+            value_type=source.value_type,
+            name_key=source.name_key,
+            text_key=source.text_key,
+        )
+        return read_input(side, data, dialogue_format="text").text
+
+
+@functools.cache
+def _sections() -> dict[str, str]:
+    template = PROJECT_ROOT / "prompt_templates" / "controls.txt"
+    return sections_of(template.read_text(encoding="utf-8"))
 
 
 def make_plan(settings: Settings, label_config: str, extra_params: Json, prompt: str | None) -> Plan:
@@ -96,9 +154,10 @@ def make_plan(settings: Settings, label_config: str, extra_params: Json, prompt:
     """
     parameters = resolve_parameters(settings, parse_extra_params(extra_params))
     return Plan(
-        config=parse_labeling_config(label_config, settings.prompt_prefix),
+        config=parse_labeling_config(label_config, settings.prompt_prefix, settings.fill),
         parameters=parameters,
         prompt=prompt or parameters.default_prompt,
         dialogue_format=settings.dialogue_format,
+        response_format=settings.response_format,
         extra_params=extra_params,
     )

@@ -8,7 +8,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -80,8 +80,9 @@ def label_studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabelStud
 class Backend:
     """The server under test: gunicorn with the embedded model. Port and MODEL_DIR outlive a restart."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, variables: Mapping[str, str]) -> None:
         self._directory = directory
+        self._variables = variables
         self._port: int | None = None
         self._process: ServerProcess | None = None
 
@@ -121,6 +122,7 @@ class Backend:
             "OPENAI_PROVIDER": "embedded",
             "PORT": str(port),
             "TEMPERATURE": "0",  # the model says the same each time, on one machine
+            **self._variables,
         }
         configured = {
             name for name, value in dotenv_values(ROOT / ".env").items() if value
@@ -146,8 +148,8 @@ class Backend:
 
 @pytest.fixture(scope="session")
 def backend(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Backend]:
-    """The server under test."""
-    server = Backend(tmp_path_factory.mktemp("backend"))
+    """The server under test. What the tiny model says in plain text is known to name labels, or none."""
+    server = Backend(tmp_path_factory.mktemp("backend"), {"RESPONSE_FORMAT": "text"})
     try:
         server.start()
         yield server
