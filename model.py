@@ -73,7 +73,10 @@ class InteractiveLLM(LabelStudioMLBase):
             BackendError: the labeling config or the extra params cannot work, or a setting is missing.
         """
         extra = parse_extra_params(extra_params).as_json()
-        parameters = make_plan(self._services.settings, self._config_text, extra, None).parameters
+        plan = make_plan(self._services.settings, self._config_text, extra, None)
+        for control in plan.config.left_alone:
+            _log.warning("Left alone in project %s: %s", self.project_id, control)
+        parameters = plan.parameters
         require_settings(parameters)
         check_address(parameters, self._services.settings)
         self._extra_params = extra
@@ -115,7 +118,8 @@ class InteractiveLLM(LabelStudioMLBase):
     @property
     def config(self) -> LabelingConfig:
         """What the labeling config asks for."""
-        return parse_labeling_config(self._config_text, self._services.settings.prompt_prefix)
+        settings = self._services.settings
+        return parse_labeling_config(self._config_text, settings.prompt_prefix, settings.fill)
 
     @functools.cached_property
     def _project(self) -> Project:
@@ -130,7 +134,8 @@ class InteractiveLLM(LabelStudioMLBase):
         settings = self._services.settings
         try:
             require_settings(plan.parameters)
-            prediction = plan.prediction(self._services.completer.ask_anew(plan, task["data"]))
+            completion = self._services.completer.ask_anew(plan, task["data"])
+            prediction = plan.prediction(task["data"], completion, self._services.reader)
         except BackendError as error:
             if not settings.show_errors or plan.config.response is None:
                 raise

@@ -40,7 +40,7 @@ class _Script:
         if self._faults == "limit" and time.monotonic() < self._limited_until:
             return failure(429, "slow down", {"Retry-After": "2"})
         if self._faults == "some":
-            found = re.search(r"(\d+)\n\nTask Directive", call.body["messages"][0]["content"])
+            found = re.search(r"(\d+)\n\nTask Directive", call.body["messages"][-1]["content"])
             number = int(found[1]) if found else 1
             if number % 50 == 0:
                 return dataclasses.replace(self._usual, delay=_HANG_SECONDS)

@@ -81,7 +81,7 @@ class Batches:
         completion, replies = self._completer.ask_once(plan, task["data"])
         self._recorder.put(Record(replies))
         self._metrics.task("predicted")
-        return plan.prediction(completion)
+        return plan.prediction(task["data"], completion, self._completer.reader)
 
     def _wait(self, job_id: str, open_until: float, deadline: float) -> None:
         """Until the tasks of the request are finished, job or server end, or the deadline has come."""

@@ -26,7 +26,7 @@ class Completer:
         self, providers: Providers, reader: FileReader, stored: StoredCompletions, recorder: Recorder
     ) -> None:
         self._providers = providers
-        self._reader = reader
+        self.reader = reader
         self._stored = stored
         self._recorder = recorder
         self._lock = threading.Lock()
@@ -41,7 +41,7 @@ class Completer:
         Raises:
             BackendError: the task cannot be read, or nothing was answered.
         """
-        return plan.asking(data, self._reader, functools.partial(self._ask_anew, plan))
+        return plan.asking(data, self.reader, functools.partial(self._ask_anew, plan))
 
     def _ask_anew(self, plan: Plan, request: CompletionRequest) -> Completion:
         keys = reply_keys(plan, request)
@@ -71,7 +71,7 @@ class Completer:
             RateLimitedError: the endpoint asks to slow down; this is not tried again here.
             BackendError: the task cannot be read, or nothing was answered.
         """
-        return plan.asking(data, self._reader, functools.partial(self._ask_once, plan))
+        return plan.asking(data, self.reader, functools.partial(self._ask_once, plan))
 
     def _ask_once(self, plan: Plan, request: CompletionRequest) -> tuple[Completion, tuple[KeyedReply, ...]]:
         keys = reply_keys(plan, request)

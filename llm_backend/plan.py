@@ -12,15 +12,16 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
+from llm_backend.controls import Control, Pairwise, Source, response_format
 from llm_backend.errors import PicturesRefusedError
 from llm_backend.inputs import FileReader, ImageOptions, LabelStudio, object_field, read_input
-from llm_backend.labeling_config import LabelingConfig, parse_labeling_config
+from llm_backend.labeling_config import KNOWN_OBJECT_TAGS, LabelingConfig, parse_labeling_config
 from llm_backend.parameters import parse_extra_params, resolve_parameters
-from llm_backend.prompts import build_messages
+from llm_backend.prompts import build_messages, controls_message, sections_of
 from llm_backend.regions import build_prediction
-from llm_backend.replies import values_from_replies
-from llm_backend.settings import Settings
-from llm_backend.values import Completion, CompletionRequest, Json, Parameters
+from llm_backend.replies import Form, values_from_replies
+from llm_backend.settings import PROJECT_ROOT, Settings
+from llm_backend.values import Completion, CompletionRequest, Json, Parameters, TaskInput
 
 Answered = TypeVar("Answered")
 
@@ -33,6 +34,7 @@ class Plan:
     parameters: Parameters
     prompt: str | None
     dialogue_format: str
+    response_format: str
     extra_params: Json
     images: ImageOptions
     label_studio: LabelStudio | None = None
@@ -61,16 +63,23 @@ class Plan:
             self.prompt == parameters.default_prompt,
             template,
             self.dialogue_format,
-            config.object_tag,
-            config.object_value,
-            config.response,
+            config.digest,
             *(asdict(self.images).values() if config.object_tag == "Image" else ()),
-            *(
-                [choices.name, choices.multiple, [label.value for label in choices.labels]]
-                for choices in config.choices
-            ),
+            self.form,
+            sorted(_sections().items()) if self.form != "plain" else None,
         ]
         return hashlib.sha256(json.dumps(shapes).encode()).hexdigest()
+
+    @functools.cached_property
+    def form(self) -> Form:
+        """How replies are asked for: as JSON where there is more to fill than a text."""
+        controls = self.config.controls
+        if self.response_format == "json":
+            return "json"
+        if self.response_format == "auto":
+            return "json" if len(controls) > 1 or controls[0].closed else "plain"
+        usual = all(control.name == self.config.response or control.kind == "choices" for control in controls)
+        return "plain" if usual else "lines"
 
     def asking(
         self, data: Json, reader: FileReader, ask: Callable[[CompletionRequest], Answered]
@@ -97,26 +106,80 @@ class Plan:
             PromptError: a template names fields that the task does not have.
         """
         config, parameters = self.config, self.parameters
+        controls = self._controls(data, reader)
+        labels = config.labels
+        if any(control is not own for control, own in zip(controls, config.controls, strict=True)):
+            labels = replace(config, controls=controls).labels
         messages = build_messages(
             parameters,
             self.prompt or "",
-            read_input(
-                config,
-                data,
-                dialogue_format=self.dialogue_format,
-                images=self.images,
-                label_studio=self.label_studio,
-                reader=reader,
-            ),
-            labels=config.labels,
+            self._read(config, data, reader),
+            labels=labels,
             object_field=object_field(config),
         )
-        return CompletionRequest(parameters.model, messages, parameters.temperature, parameters.num_responses)
+        if self.form != "plain":
+            messages = (controls_message(_sections(), controls, data, form=self.form), *messages)
+        judged = any(control.closed for control in controls)
+        return CompletionRequest(
+            parameters.model,
+            messages,
+            parameters.temperature,
+            parameters.num_responses,
+            response_format=response_format(controls) if self.form == "json" else None,
+            logprobs=self.form == "json" and judged and parameters.num_responses == 1,
+        )
 
-    def prediction(self, completion: Completion) -> Json:
-        """The prediction that the replies give."""
-        values = values_from_replies(self.config, completion.replies)
+    def prediction(self, data: Json, completion: Completion, reader: FileReader) -> Json:
+        """The prediction that the replies give for the task with this data."""
+        controls = self._controls(data, reader)
+        quotes = any(control.kind == "labels" for control in controls)
+        text = self._read(self.config, data, reader).text if quotes else ""
+        values = values_from_replies(controls, completion.replies, text, form=self.form)
         return build_prediction(self.config, self.prompt or "", values, self.model_version)
+
+    def _read(self, config: LabelingConfig, data: Json, reader: FileReader) -> TaskInput:
+        return read_input(
+            config,
+            data,
+            dialogue_format=self.dialogue_format,
+            images=self.images,
+            label_studio=self.label_studio,
+            reader=reader,
+        )
+
+    def _controls(self, data: Json, reader: FileReader) -> tuple[Control, ...]:
+        """The controls as the task shows them: some of their labels, or both sides, stand in its data."""
+        return tuple(
+            self._with_sides(control, data, reader)
+            if isinstance(control, Pairwise)
+            else control.for_task(data)
+            for control in self.config.controls
+        )
+
+    def _with_sides(self, control: Pairwise, data: Json, reader: FileReader) -> Pairwise:
+        left, right = (self._side(source, data, reader) for source in control.sources)
+        return replace(control, left=left, right=right)
+
+    def _side(self, source: Source, data: Json, reader: FileReader) -> str:
+        """The text that one side of a comparison shows; of what is no text, the name."""
+        if source.tag not in KNOWN_OBJECT_TAGS or source.tag == "Image":
+            return source.name
+        side = replace(
+            self.config,
+            object_name=source.name,
+            object_tag=source.tag,
+            object_value=source.value,
+            value_type=source.value_type,
+            name_key=source.name_key,
+            text_key=source.text_key,
+        )
+        return self._read(side, data, reader).text
+
+
+@functools.cache
+def _sections() -> dict[str, str]:
+    template = PROJECT_ROOT / "prompt_templates" / "controls.txt"
+    return sections_of(template.read_text(encoding="utf-8"))
 
 
 def make_plan(
@@ -136,10 +199,11 @@ def make_plan(
     """
     parameters = resolve_parameters(settings, parse_extra_params(extra_params))
     return Plan(
-        config=parse_labeling_config(label_config, settings.prompt_prefix),
+        config=parse_labeling_config(label_config, settings.prompt_prefix, settings.fill),
         parameters=parameters,
         prompt=prompt or parameters.default_prompt,
         dialogue_format=settings.dialogue_format,
+        response_format=settings.response_format,
         extra_params=extra_params,
         images=ImageOptions(
             image_input=settings.image_input,

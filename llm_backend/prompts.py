@@ -2,9 +2,10 @@
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from llm_backend.controls import Control
 from llm_backend.errors import PromptError
 from llm_backend.values import Message, Parameters, TaskInput, TextPart
 
@@ -35,6 +36,31 @@ def build_messages(
     if task.pictures:
         return (Message("user", (TextPart(prompt), *task.pictures)),)
     return (Message("user", prompt),)
+
+
+def controls_message(
+    sections: Mapping[str, str], controls: Sequence[Control], fields: Mapping[str, Any], *, form: str
+) -> Message:
+    """What is added to the prompt: which controls there are, and how to answer for them.
+
+    `sections` are those of `prompt_templates/controls.txt`; `form` is `json` or `lines`. `fields` are the
+    task's: a Header's `$field` stands for one of them.
+    """
+    described = []
+    for control in controls:
+        section = sections.get(f"{control.section}-{form}", sections[control.section])
+        header = control.header
+        if header.startswith("$"):
+            header = _as_text(fields.get(header[1:]))
+        said = {"name": control.name, "header": f" ({header.strip().rstrip(':')})" if header.strip() else ""}
+        described.append(render(section, said | control.fields()))
+    return Message("system", render(sections[form], {"controls": "\n".join(described)}))
+
+
+def sections_of(template: str) -> dict[str, str]:
+    """The parts of a template that begin with a line `## name`, by that name."""
+    _, *parts = re.split(r"(?m)^## (\S+)\n", template)
+    return {name: text.strip("\n") for name, text in zip(parts[::2], parts[1::2], strict=True)}
 
 
 def render(template: str, fields: Mapping[str, Any]) -> str:

@@ -3,20 +3,18 @@
 import uuid
 
 from llm_backend.labeling_config import LabelingConfig
-from llm_backend.values import ControlValues, Json
+from llm_backend.values import ControlValue, ControlValues, Json
+
+# Values that the page takes for "nothing"; the other kinds of control have none.
+_EMPTY: dict[str, Json] = {"choices": {"choices": []}, "taxonomy": {"taxonomy": []}, "rating": {"rating": 0}}
 
 
 def build_prediction(config: LabelingConfig, prompt: str, values: ControlValues, model_version: str) -> Json:
     """A prediction: a region for the prompt that was used, and one for each control that has a value."""
-    regions = [_region(config, config.prompt, "textarea", {"text": [prompt]})]
-    if config.response and values.texts:
-        regions.append(_region(config, config.response, "textarea", {"text": list(values.texts)}))
-    regions += [
-        _region(config, name, "choices", {"choices": list(labels)})
-        for name, labels in values.choices.items()
-        if labels
-    ]
-    return {"result": regions, "model_version": model_version}
+    regions = [_region(config, ControlValue(config.prompt, "textarea", {"text": [prompt]}))]
+    regions += [_region(config, value) for value in values.values]
+    score = {} if values.score is None else {"score": values.score}
+    return {"result": regions, "model_version": model_version} | score
 
 
 def empty_prediction(model_version: str) -> Json:
@@ -29,29 +27,33 @@ def error_prediction(config: LabelingConfig, prompt: str, reason: str, model_ver
 
     It ticks no label, and it is only for the person who asked: it must not be stored.
     """
-    values = ControlValues(texts=(f"\u26a0 {reason}",), choices={})
+    told = ControlValue(config.response or "", "textarea", {"text": [f"\u26a0 {reason}"]})
+    values = ControlValues((told,) if config.response else ())
     return build_prediction(config, prompt, values, model_version)
 
 
 def clear_stale(config: LabelingConfig, prediction: Json, context: Json) -> None:
-    """Empties the choices that the context shows and the prediction does not fill.
+    """Empties the controls that the context shows and the prediction does not fill.
 
-    Label Studio replaces only controls for which a region comes: an earlier label would stay ticked.
+    Label Studio replaces only controls for which a region comes: an earlier label would stay ticked. Pieces
+    of text of an earlier answer do stay: its page only adds to them, does not say which there are, and takes
+    over nothing at all when a new one has the id of one that is there.
     """
     filled = {region["from_name"] for region in prediction["result"]}
     shown = {region.get("from_name") for region in context["result"] if isinstance(region, dict)}
     prediction["result"] += [
-        _region(config, choices.name, "choices", {"choices": []})
-        for choices in config.choices
-        if choices.name in shown - filled
+        _region(config, ControlValue(control.name, control.kind, dict(_EMPTY[control.kind])))
+        for control in config.controls
+        if control.name in shown - filled and control.kind in _EMPTY
     ]
 
 
-def _region(config: LabelingConfig, control: str, kind: str, value: Json) -> Json:
-    return {
+def _region(config: LabelingConfig, value: ControlValue) -> Json:
+    region = {
         "id": uuid.uuid4().hex[:10],
-        "from_name": control,
+        "from_name": value.name,
         "to_name": config.object_name,
-        "type": kind,
-        "value": value,
+        "type": value.kind,
+        "value": value.value,
     }
+    return region if value.score is None else region | {"score": value.score}

@@ -1,86 +1,181 @@
-"""Reply → a value for each control that is to be filled. Plain functions, no I/O.
+"""Replies → a value for each control that is to be filled, and how certain it is. Plain functions, no I/O.
 
-A label is ticked when the reply holds it as whole words, or a close spelling of it when the reply is short.
-In doubt there is no label: a wrong one costs more than a missing one.
+A reply is read as the JSON that was asked for; what it lacks of that is matched as free text. Of several
+replies the majority counts.
 """
 
+import math
 import re
-import unicodedata
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
-from rapidfuzz.distance import DamerauLevenshtein
+from llm_backend.controls import Control, Finding, Pick, TextArea, own_line
+from llm_backend.located_json import Located, find_object
+from llm_backend.values import ControlValue, ControlValues, Reply
 
-from llm_backend.labeling_config import Choices, LabelingConfig
-from llm_backend.values import ControlValues, Reply
-
-_NEGATIONS = {"not", "no", "never", "neither", "nor", "without", "non", "cannot", "hardly"} | {
-    "isnt", "arent", "wasnt", "werent", "dont", "doesnt", "didnt", "wont", "cant"
-}  # fmt: skip
-_WORDS_OF_A_SHORT_REPLY = 8
-
-
-def values_from_replies(config: LabelingConfig, replies: Sequence[Reply]) -> ControlValues:
-    """All replies as texts, in order; the labels are those of the first reply."""
-    texts = tuple(reply.text.strip() for reply in replies if reply.text.strip())
-    first = texts[0] if texts else ""
-    return ControlValues(
-        texts=texts,
-        choices={choices.name: match_labels(first, choices) for choices in config.choices},
-    )
+# How a reply was asked for: as JSON, with one line for each control, or just so.
+Form = Literal["json", "lines", "plain"]
 
 
-def match_labels(reply: str, choices: Choices) -> tuple[str, ...]:
-    """The labels that the reply names, as Label Studio stores them, in the labeling config's order.
+@dataclass(frozen=True)
+class _Read:
+    """A reply, and the JSON object that it is or holds if that has to do with the controls.
 
-    A single choice gives at most one: the longest found.
+    `said` is what a control is looked for in that the JSON leaves out: all but the values of other controls.
     """
-    words = _words(reply)
-    spelled = {label.stored: _words(label.value) for label in choices.labels}
-    found = _whole_words(words, spelled) or _close_spelling(words, spelled)
-    if not choices.multiple and len(found) > 1:
-        found = [max(found, key=lambda stored: len(" ".join(spelled[stored])))]
-    return tuple(label.stored for label in choices.labels if label.stored in found)
+
+    reply: Reply
+    json: Located | None
+    said: str
+
+    def member(self, control: Control) -> Located | None:
+        """The control's JSON value."""
+        return self.json.members.get(control.name) if self.json else None
 
 
-def _words(text: str) -> list[str]:
-    """Words without case, punctuation and markdown; `+` and `#` stay, so that C, C++ and C# differ."""
-    folded = unicodedata.normalize("NFKC", text).casefold().replace("'", "").replace("\u2019", "")
-    return re.findall(r"[^\W_]+[+#]*", folded)
+def values_from_replies(
+    controls: Sequence[Control], replies: Sequence[Reply], text: str, *, form: Form
+) -> ControlValues:
+    """What the controls are filled with: `text` is what the model has read, `controls` are those of the task.
+
+    Texts are those of all replies, in order. Of everything else there is what more than half of the replies
+    say, with the share that agreed as its score; of a single reply with logprobs, the probability of its
+    tokens; else there is no score.
+    """
+    read = [_read(reply, controls) for reply in replies if reply.text.strip()]
+    values: list[ControlValue] = []
+    certainties: list[float] = []
+    for control in controls:
+        if isinstance(control, TextArea):
+            texts = [_text(control, one, controls, form) for one in read]
+            if any(texts):
+                values.append(ControlValue(control.name, control.kind, {"text": list(filter(None, texts))}))
+            continue
+        answers = [_findings(control, one, text) for one in read]
+        scores = _shares(answers) if len(read) > 1 else _probabilities(control, answers, read)
+        chosen = [pick for pick in scores if len(read) == 1 or (scores[pick] or 0.0) > 0.5]
+        for value, picks in control.region_values(chosen, text):
+            known = [score for pick in picks if (score := scores[pick]) is not None]
+            score = round(min(known), 4) if len(known) == len(picks) else None
+            values.append(ControlValue(control.name, control.kind, value, score))
+        certainty = _certainty(control, answers, scores)
+        certainties += [certainty] if certainty is not None else []
+    return ControlValues(tuple(values), round(min(certainties), 4) if certainties else None)
 
 
-def _whole_words(words: list[str], spelled: dict[str, list[str]]) -> list[str]:
-    """Labels whose words stand in the reply side by side; longer labels first, each word used once."""
-    free = list(words)
-    found = []
-    for stored, label in sorted(spelled.items(), key=lambda item: -len(" ".join(item[1]))):
-        for start in range(len(free) - len(label) + 1 if label else 0):
-            if free[start : start + len(label)] == label:
-                if not _is_negated(words, start) and stored not in found:
-                    found.append(stored)
-                free[start : start + len(label)] = [""] * len(label)
-    return found
+def _read(reply: Reply, controls: Sequence[Control]) -> _Read:
+    """The reply, with its JSON when that has a property of a control; keys may differ in case."""
+    found = find_object(reply.text)
+    if found is None:
+        return _Read(reply, None, reply.text)
+    names = {control.name.casefold(): control.name for control in controls}
+    members = {
+        names[key.casefold()]: value for key, value in found.members.items() if key.casefold() in names
+    }
+    if not members:
+        return _Read(reply, None, reply.text)
+    closed = {control.name.casefold() for control in controls if control.closed}
+    others = [value.value for key, value in found.members.items() if key.casefold() not in closed]
+    located = Located(found.value, found.start, found.end, members=members)
+    return _Read(reply, located, "\n".join(_strings(others)))
 
 
-def _is_negated(words: list[str], start: int) -> bool:
-    return any(word in _NEGATIONS for word in words[max(0, start - 2) : start])
-
-
-def _close_spelling(words: list[str], spelled: dict[str, list[str]]) -> list[str]:
-    """The one label that a short reply misspells: same first letter, one edit in five letters or more."""
-    if not words or len(words) > _WORDS_OF_A_SHORT_REPLY:
-        return []
-    close = []
-    for stored, label in spelled.items():
-        target = " ".join(label)
-        allowed = 0 if len(target) < 5 else 1 if len(target) < 9 else 2
-        windows = (
-            (start, " ".join(words[start : start + size]))
-            for size in (len(label), len(label) - 1, len(label) + 1)
-            for start in range(len(words) - size + 1 if size > 0 else 0)
+def _text(control: TextArea, read: _Read, controls: Sequence[Control], form: Form) -> str:
+    """The text for a TextArea. The response is the whole reply where the reply is not the JSON asked for."""
+    member = read.member(control)
+    if member is not None and (form != "plain" or not control.is_response):
+        return control.text_of(member.value)
+    reply = read.reply.text.strip()
+    if not control.is_response:
+        return own_line(reply, control.name)
+    if form == "lines":
+        names = "|".join(re.escape(other.name) for other in controls if other is not control)
+        without = (
+            re.sub(rf"(?im)^\W*(?:{names})\W{{0,3}}\s*[:=].*$\n?", "", reply).strip() if names else reply
         )
-        for start, window in windows:
-            distance = DamerauLevenshtein.distance(window, target, score_cutoff=allowed)
-            if distance <= allowed and window[0] == target[0] and not _is_negated(words, start):
-                close.append(stored)
-                break
-    return close if len(close) == 1 else []
+        return (
+            own_line(without, control.name)
+            if "\n" not in without and own_line(without, control.name)
+            else without
+        )
+    return reply
+
+
+def _findings(control: Control, read: _Read, text: str) -> list[Finding]:
+    """What a reply says of a control: its JSON property, else what its words say."""
+    member = read.member(control)
+    if member is not None and not member.complete:
+        return []
+    if member is None:
+        return control.match(read.said, text)
+    if isinstance(member.value, list) and len(member.value) == 1 and not control.several:
+        return [Finding(found.pick, (0, *found.path)) for found in control.read(member.value[0], text)]
+    return control.read(member.value, text)
+
+
+def _strings(value: object) -> Iterator[str]:
+    """All strings in a JSON value."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, (dict, list)):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _strings(item)
+
+
+def _shares(answers: Sequence[Iterable[Finding]]) -> dict[Pick, float | None]:
+    """The share of the replies that name each pick."""
+    votes = Counter(pick for findings in answers for pick in dict.fromkeys(found.pick for found in findings))
+    return {pick: count / len(answers) for pick, count in votes.items()}
+
+
+def _probabilities(
+    control: Control, answers: Sequence[Sequence[Finding]], read: Sequence[_Read]
+) -> dict[Pick, float | None]:
+    """The probability of each pick of the one reply, where its tokens are known."""
+    probabilities: dict[Pick, float | None] = {}
+    for findings, one in zip(answers, read, strict=True):
+        member = one.member(control)
+        for found in findings:
+            located = member.at(found.path) if member else None
+            probabilities[found.pick] = _probability(located, one.reply, control) if located else None
+    return probabilities
+
+
+def _probability(located: Located, reply: Reply, control: Control) -> float | None:
+    """The probability of the tokens that a value consists of; None where they do not fit the text.
+
+    The quotes around a label are no part of it, but for the last one where a longer label begins the same:
+    there it decides.
+    """
+    start, end = located.start, located.end
+    if isinstance(located.value, str):
+        longer = any(
+            option != located.value and option.startswith(located.value) for option in control.options()
+        )
+        start, end = start + 1, end if longer else end - 1
+    offset = "".join(token for token, _ in reply.token_logprobs).find(reply.text)
+    if offset < 0 or not reply.token_logprobs:
+        return None
+    position, logprob, covered = -offset, 0.0, False
+    for token, token_logprob in reply.token_logprobs:
+        if position < end and position + len(token) > start:
+            logprob += token_logprob
+            covered = True
+        position += len(token)
+    return min(1.0, math.exp(logprob)) if covered else None
+
+
+def _certainty(
+    control: Control, answers: Sequence[Sequence[Finding]], scores: dict[Pick, float | None]
+) -> float | None:
+    """How certain a control is: as its least certain label. Replies that differ all the way count, too."""
+    known = [score for score in scores.values() if score is not None]
+    if not known or len(known) < len(scores):
+        return None
+    if len(answers) == 1:
+        return min(known)
+    if control.several:
+        return min(max(share, 1 - share) for share in known)
+    return max(*known, sum(not findings for findings in answers) / len(answers))

@@ -31,6 +31,7 @@ from llm_backend.values import Provider
 
 # Variables that are numbers or one word of a list: an impossible value is repeated in the message.
 _SHOWN_WITH_VALUE = {
+    "RESPONSE_FORMAT", "FILL",
     "USE_INTERNAL_PROMPT_TEMPLATE", "DIALOGUE_FORMAT", "REMEMBER_PROMPT", "SHOW_ERRORS",
     "OPENAI_PROVIDER", "TEMPERATURE", "NUM_RESPONSES", "LLM_TIMEOUT", "LLM_MAX_RETRIES",
     "MAX_CONCURRENCY", "PREDICT_TIMEOUT", "LEASE_SECONDS", "WEBHOOK_UPDATES_PROMPT", "LOG_LEVEL", "PORT",
@@ -154,6 +155,15 @@ class Settings(BaseModel):
         "text",
         description="How Paragraphs whose names are all chat roles are sent: `text` in the template, "
         "or `messages`",
+    )
+    response_format: Annotated[Literal["auto", "json", "text"], BeforeValidator(_lower)] = Field(
+        "auto",
+        description="How replies are asked for. `auto`: as JSON where there is more to fill than one text; "
+        "`json`: always; `text`: never",
+    )
+    fill: Annotated[Literal["default", "all"], BeforeValidator(_lower)] = Field(
+        "default",
+        description='`default`: the response, Choices, controls with `llm="true"`; `all`: all supported ones',
     )
     remember_prompt: Annotated[Literal["used", "submitted"], BeforeValidator(_lower)] = Field(
         "used",

@@ -82,12 +82,18 @@ class Parameters:
 
 @dataclass(frozen=True, slots=True)
 class CompletionRequest:
-    """What a provider is asked for: `num_replies` replies to the messages."""
+    """What a provider is asked for: `num_replies` replies to the messages.
+
+    `response_format` is a strict JSON schema as the Chat Completions API has it; where an endpoint does not
+    know such, the next best is asked for. `logprobs` asks for the probabilities of the tokens.
+    """
 
     model: str
     messages: tuple[Message, ...]
     temperature: float
     num_replies: int = 1
+    response_format: Json | None = None
+    logprobs: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,12 +114,18 @@ class Completion:
 
 
 @dataclass(frozen=True, slots=True)
+class ControlValue:
+    """The value of one region: of the control of that name and kind, with the share or probability it has."""
+
+    name: str
+    kind: str
+    value: Json
+    score: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ControlValues:
-    """What the controls of one task are to be filled with.
+    """What the controls of one task are to be filled with, and how certain the least certain one is."""
 
-    `texts` goes into the response TextArea, in order; `choices` maps the name of a Choices tag to
-    labels of its labeling config, as Label Studio stores them.
-    """
-
-    texts: tuple[str, ...]
-    choices: Mapping[str, tuple[str, ...]]
+    values: tuple[ControlValue, ...] = ()
+    score: float | None = None

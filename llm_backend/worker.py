@@ -179,7 +179,7 @@ class Worker:
         replies: tuple[KeyedReply, ...] = ()
         try:
             completion, replies = self._completer.ask_once(plan, item.data)
-            prediction = plan.prediction(completion)
+            prediction = plan.prediction(item.data, completion, self._completer.reader)
         except RateLimitedError as error:
             limiter.refused(error.retry_after)
             outcome = Outcome(item)

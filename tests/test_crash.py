@@ -38,7 +38,7 @@ class Watch:
         stub.answer = self._answer
 
     def _answer(self, call: Call) -> Answer:
-        text = call.body["messages"][0]["content"].partition(".")[0]
+        text = call.body["messages"][-1]["content"].partition(".")[0]
         self.asked.append((time.monotonic(), text))
         time.sleep(DELAY)
         self.answered[text] = time.monotonic()

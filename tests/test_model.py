@@ -375,7 +375,7 @@ def test_a_batch_answers_in_time_with_what_is_done(make_backend: MakeApp, stub: 
     """What hangs is an empty list, which Label Studio asks for again."""
     backend = make_backend(DEFAULT_PROMPT="x", PREDICT_TIMEOUT="1", LLM_TIMEOUT="2")
     stub.answer = lambda call: Answer(
-        body=completion("ok").body, delay=1.5 if "slow" in call.body["messages"][0]["content"] else 0
+        body=completion("ok").body, delay=1.5 if "slow" in call.body["messages"][-1]["content"] else 0
     )
     slow = {"id": 2, "data": {"text": "slow"}}
     results = backend.predict([TASK, slow, TASK]).json["results"]

@@ -337,3 +337,152 @@ def test_an_embedded_model_that_cannot_be_loaded_is_an_error_of_our_own(tmp_path
         file.write("not a model")
     with pytest.raises(errors.ConnectionFailedError, match="cannot be loaded"):
         ask(endpoint=Endpoint("embedded", model_path=broken), max_retries=0)
+
+
+SCHEMA = {"type": "json_schema", "json_schema": {"name": "labels_1", "strict": True, "schema": {}}}
+JSON_OBJECT = {"type": "json_object"}
+
+
+def asked_formats(stub: StubLLM) -> list[Any]:
+    """The response format of every call, in order."""
+    return [call.body.get("response_format") for call in stub.calls]
+
+
+def structured(
+    providers: Providers, stub: StubLLM, *, name: str = "labels_1", model: str = "gpt-x"
+) -> Completion:
+    """A completion that was asked for with a schema."""
+    schema = {"type": "json_schema", "json_schema": {**SCHEMA["json_schema"], "name": name}}  # type: ignore[dict-item]
+    request = CompletionRequest(model, REQUEST.messages, 0.5, response_format=schema, logprobs=True)
+    return providers.complete(Endpoint("openai", stub.url, "sk-secret"), request)
+
+
+def test_a_schema_and_logprobs_are_asked_for(stub: StubLLM, kept: Providers) -> None:
+    """They reach the endpoint as they are."""
+    structured(kept, stub)
+    [call] = stub.calls
+    assert call.body["response_format"] == SCHEMA
+    assert call.body["logprobs"] is True
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        failure(400, "Invalid parameter: 'response_format' of type 'json_schema' is not supported.",
+                param="response_format"),
+        failure(400, "response_format value as json_schema is enabled only for api versions 2024-08-01"),
+        failure(400, "This response_format type is unavailable now"),
+        failure(422, "body.response_format.type: Input should be 'text' or 'json_object'"),
+        Answer(422, {"detail": [{"loc": ["body", "response_format", "type"], "msg": "should be 'text'"}]}),
+        failure(501, "json_schema is not implemented"),
+    ],
+)  # fmt: skip
+def test_where_a_schema_is_not_known_any_json_is_asked_for_and_that_is_remembered(
+    stub: StubLLM, kept: Providers, refusal: Answer
+) -> None:
+    """For that model, with any schema, and not for another model."""
+    stub.answer = lambda call: (
+        refusal if call.body.get("response_format", JSON_OBJECT) != JSON_OBJECT else completion("{}")
+    )
+    assert texts(structured(kept, stub)) == ("{}",)
+    structured(kept, stub, name="labels_2")
+    assert asked_formats(stub) == [SCHEMA, JSON_OBJECT, JSON_OBJECT]
+    structured(kept, stub, model="other")
+    assert asked_formats(stub)[3:] == [SCHEMA, JSON_OBJECT]
+
+
+def test_where_no_json_is_known_text_is_asked_for(stub: StubLLM, kept: Providers) -> None:
+    """The last resort is a plain reply."""
+    unknown = failure(400, "Unrecognized request argument supplied: response_format")
+    stub.answer = lambda call: unknown if "response_format" in call.body else completion("Sarcastic")
+    assert texts(structured(kept, stub)) == ("Sarcastic",)
+    structured(kept, stub)
+    assert asked_formats(stub) == [SCHEMA, JSON_OBJECT, None, None]
+
+
+@pytest.mark.parametrize("status", [400, 500])
+def test_a_schema_that_cannot_be_used_is_left_out_alone(stub: StubLLM, kept: Providers, status: int) -> None:
+    """Another project's schema is still asked for."""
+    too_large = failure(status, "Invalid schema for response_format 'labels_1': too many enum values")
+    stub.answer = lambda call: too_large if call.body.get("response_format") == SCHEMA else completion("{}")
+    for name in ("labels_1", "labels_1", "labels_2"):
+        structured(kept, stub, name=name)
+    asked = [item["json_schema"]["name"] if "json_schema" in item else "any" for item in asked_formats(stub)]
+    assert asked == ["labels_1", "any", "any", "labels_2"]
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        failure(403, "You are not allowed to request logprobs from this model"),
+        failure(400, "'logprobs' is not supported with this model.", param="logprobs"),
+        failure(400, "Unrecognized request argument supplied: logprobs"),
+    ],
+)
+def test_logprobs_that_are_refused_are_left_out(stub: StubLLM, kept: Providers, refusal: Answer) -> None:
+    """The schema stays, and the refusal is remembered."""
+    stub.answer = lambda call: refusal if "logprobs" in call.body else completion("{}")
+    structured(kept, stub)
+    structured(kept, stub)
+    assert ["logprobs" in call.body for call in stub.calls] == [True, False, False]
+    assert asked_formats(stub) == [SCHEMA] * 3
+
+
+def test_several_refusals_end_in_a_plain_request(stub: StubLLM, kept: Providers) -> None:
+    """A model that refuses everything is asked with nothing but its messages."""
+
+    def answer(call: Call) -> Answer:
+        for name in ("temperature", "logprobs", "response_format"):
+            if name in call.body:
+                return failure(400, f"Unsupported parameter: '{name}'", param=name)
+        return completion("Sarcastic")
+
+    stub.answer = answer
+    assert texts(structured(kept, stub)) == ("Sarcastic",)
+    assert set(stub.calls[-1].body) == {"model", "messages"}
+
+
+def test_other_errors_are_not_taken_for_a_refused_format(stub: StubLLM, kept: Providers) -> None:
+    """A broken server is tried again, and a filter stays a filter."""
+    stub.says(failure(400, "filtered", code="content_filter"))
+    with pytest.raises(errors.ContentFilteredError):
+        structured(kept, stub)
+    assert len(stub.calls) == 1
+
+
+def test_tokens_come_with_the_reply(stub: StubLLM, kept: Providers) -> None:
+    """Their texts make the reply; the bytes of one character in two tokens are put together."""
+    body = completion("é!").body or {}
+    body["choices"][0]["logprobs"] = {
+        "content": [
+            {"token": "\\xc3", "logprob": -0.5, "bytes": [0xC3], "top_logprobs": []},
+            {"token": "\\xa9", "logprob": -0.25, "bytes": [0xA9], "top_logprobs": []},
+            {"token": "!", "logprob": -1.0, "bytes": None, "top_logprobs": []},
+        ]
+    }
+    stub.says(Answer(body=body))
+    assert structured(kept, stub).replies == (Reply("é!", (("é", -0.75), ("!", -1.0))),)
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        failure(400, "Unsupported value: 'messages[0].role' does not support 'system' with this model."),
+        failure(400, "System role not supported"),
+        failure(500, "Conversation roles must alternate user/assistant/user/assistant/..."),
+    ],
+)
+def test_where_system_messages_are_refused_they_begin_the_prompt(
+    stub: StubLLM, kept: Providers, refusal: Answer
+) -> None:
+    """What is added about the controls costs no answer that the prompt alone would have had."""
+    request = CompletionRequest("gpt-x", (Message("system", "As JSON"), Message("user", "hi")), 0.5)
+    stub.answer = lambda call: refusal if call.body["messages"][0]["role"] == "system" else completion("{}")
+    for _ in range(2):
+        kept.complete(Endpoint("openai", stub.url, "sk-secret"), request)
+    assert [[m["role"] for m in call.body["messages"]] for call in stub.calls] == [
+        ["system", "user"],
+        ["user"],
+        ["user"],
+    ]
+    assert stub.prompts[-1] == "As JSON\n\nhi"

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llm_backend.labeling_config import LabelingConfig, parse_labeling_config
-from llm_backend.regions import build_prediction, empty_prediction
-from llm_backend.values import ControlValues, Json
+from llm_backend.regions import build_prediction, clear_stale, empty_prediction
+from llm_backend.values import ControlValue, ControlValues, Json
 from tests.conftest import CLASSIFICATION
 
 CONFIG = parse_labeling_config(CLASSIFICATION, "prompt")
@@ -24,7 +24,13 @@ def built(
     config: LabelingConfig, prompt: str, texts: tuple[str, ...], choices: Mapping[str, tuple[str, ...]]
 ) -> Json:
     """A prediction that label-studio-sdk has found valid."""
-    prediction = build_prediction(config, prompt, ControlValues(texts, choices), "m-1")
+    values = (
+        [ControlValue("response", "textarea", {"text": list(texts)})] if texts and config.response else []
+    )
+    values += [
+        ControlValue(name, "choices", {"choices": list(labels)}) for name, labels in choices.items() if labels
+    ]
+    prediction = build_prediction(config, prompt, ControlValues(tuple(values)), "m-1")
     assert config.interface.validate_prediction(prediction, return_errors=True) == []
     return prediction
 
@@ -91,3 +97,37 @@ def test_any_texts_make_a_valid_prediction(prompt: str, replies: list[str]) -> N
     values = values_by_control(built(CONFIG, prompt, tuple(replies), {}))
     assert values["prompt"] == {"text": [prompt]}
     assert values.get("response", {"text": []}) == {"text": replies}
+
+
+def span(start: int, region_id: str = "") -> Json:
+    """A region for a piece of text, as the page sends it."""
+    value = {"start": start, "end": start + 1, "text": "x", "labels": ["Person"]}
+    return {"id": region_id, "from_name": "entities", "to_name": "text", "type": "labels", "value": value}
+
+
+def spans_at(*starts: int) -> Json:
+    """A prediction of pieces of text that begin at these places."""
+    values = [ControlValue("entities", "labels", span(start)["value"], 0.5) for start in starts]
+    return build_prediction(CONFIG, "p", ControlValues(tuple(values), 0.5), "m-1")
+
+
+def test_scores_are_those_of_regions_and_of_the_prediction() -> None:
+    """Each region carries its own; the prompt has none."""
+    prediction = spans_at(1)
+    assert prediction["score"] == 0.5
+    assert [region.get("score") for region in prediction["result"]] == [None, 0.5]
+
+
+@pytest.mark.parametrize(("kind", "empty"), [("taxonomy", {"taxonomy": []}), ("rating", {"rating": 0})])
+def test_what_an_answer_leaves_out_is_emptied(kind: str, empty: Json) -> None:
+    """A path or stars of an earlier answer do not stay."""
+    config = parse_labeling_config(
+        '<View><Text name="text" value="$text"/><TextArea name="prompt" toName="text"/>'
+        '<Taxonomy name="taxonomy" toName="text" llm="true"><Choice value="a"/></Taxonomy>'
+        '<Rating name="rating" toName="text" llm="true"/></View>',
+        "prompt",
+    )
+    prediction = build_prediction(config, "p", ControlValues(), "m-1")
+    clear_stale(config, prediction, {"result": [{"from_name": kind}]})
+    assert values_by_control(prediction)[kind] == empty
+    assert config.interface.validate_prediction(prediction, return_errors=True) == []

@@ -71,7 +71,7 @@ def test_an_interactive_request_does_not_wait_behind_a_batch(make_backend: MakeA
     release = threading.Event()
 
     def answer(call: Call) -> Answer:
-        if "typed" not in call.body["messages"][0]["content"]:
+        if "typed" not in call.body["messages"][-1]["content"]:
             release.wait(20)
         return completion("ok")
 

@@ -1,7 +1,7 @@
 """One endpoint's chat completions: what real endpoints do differently is handled here, once.
 
-Parameters that a model refuses are left out and that is remembered; where `n` is not honoured, replies are
-asked for one by one, side by side; this is also the only place that retries.
+Parameters that a model refuses are left out, or asked for in a simpler form, and that is remembered; where
+`n` is not honoured, replies are asked for one by one, side by side; this is also the only place that retries.
 """
 
 import logging
@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import httpx2
 from openai import OpenAI
 from openai.types.chat import ChatCompletion
+from openai.types.chat.chat_completion import Choice
 
 from llm_backend.errors import (
     BackendError,
@@ -28,8 +29,13 @@ from llm_backend.errors import (
     UnusableReplyError,
 )
 from llm_backend.providers import http
-from llm_backend.providers.faults import refused_parameter, refuses_pictures, to_backend_error
-from llm_backend.values import Completion, CompletionRequest, Endpoint, Message, Reply, TextPart
+from llm_backend.providers.faults import (
+    refused_parameter,
+    refused_schemas,
+    refuses_pictures,
+    to_backend_error,
+)
+from llm_backend.values import Completion, CompletionRequest, Endpoint, Json, Message, Reply, TextPart
 
 _log = logging.getLogger(__name__)
 _FIRST_WAIT_SECONDS = 0.5
@@ -144,7 +150,7 @@ class ChatClient:
                 if has_pictures and refuses_pictures(error):
                     self._remember_refused(request.model, "pictures")
                     continue
-                refused = refused_parameter(error, {"temperature", "n"} & arguments.keys())
+                refused = refused_parameter(error, arguments)
                 if refused:
                     self._remember_refused(request.model, refused)
                     count = 1 if refused == "n" else count
@@ -179,12 +185,17 @@ class ChatClient:
     def _arguments(self, request: CompletionRequest, count: int) -> dict[str, Any]:
         arguments: dict[str, Any] = {
             "model": request.model,
-            "messages": [{"role": m.role, "content": _content(m)} for m in request.messages],
+            "messages": _messages(request, takes_system="system" not in self._not_honoured(request.model)),
             "temperature": request.temperature,
         }
         if count > 1:
             arguments["n"] = count
+        if request.logprobs:
+            arguments["logprobs"] = True
         refused = self._not_honoured(request.model)
+        response_format = _response_format(request.response_format, refused)
+        if response_format:
+            arguments["response_format"] = response_format
         return {name: value for name, value in arguments.items() if name not in refused}
 
     def _completion(self, answer: Any) -> Completion:
@@ -199,8 +210,11 @@ class ChatClient:
             raise UnusableReplyError(
                 f"{self._provider.TITLE} answered with something that is not a chat completion"
             )
-        texts = [_THOUGHTS.sub("", (choice.message and choice.message.content) or "") for choice in choices]
-        replies = tuple(Reply(text) for text in texts if text.strip())
+        read = [
+            Reply(_THOUGHTS.sub("", (choice.message and choice.message.content) or ""), _tokens(choice))
+            for choice in choices
+        ]
+        replies = tuple(reply for reply in read if reply.text.strip())
         if not replies:
             first = choices[0]
             if first.finish_reason == "content_filter" or (first.message and first.message.refusal):
@@ -267,6 +281,49 @@ def _content(message: Message) -> str | list[dict[str, Any]]:
         else {"type": "image_url", "image_url": {"url": part.data_url}}
         for part in message.content
     ]
+
+
+def _messages(request: CompletionRequest, *, takes_system: bool) -> list[Json]:
+    """The messages as the API has them. Where system messages are refused, the next one begins with them."""
+    messages: list[Json] = []
+    for message in request.messages:
+        before = messages[-1] if messages and messages[-1]["role"] == "system" and not takes_system else None
+        content = _content(message)
+        if before and isinstance(content, str):
+            messages[-1] = {"role": message.role, "content": f"{before['content']}\n\n{content}"}
+        elif before:
+            messages[-1] = {
+                "role": message.role,
+                "content": [{"type": "text", "text": before["content"]}, *content],
+            }
+        else:
+            messages.append({"role": message.role, "content": content})
+    for last in messages if not takes_system else ():
+        last["role"] = "user" if last["role"] == "system" else last["role"]
+    return messages
+
+
+def _response_format(wanted: Json | None, refused: Collection[str]) -> Json | None:
+    """The best that the endpoint knows: the schema, any JSON object, or nothing."""
+    if wanted is None or not refused_schemas(wanted) & set(refused):
+        return wanted
+    return None if "json_object" in refused else {"type": "json_object"}
+
+
+def _tokens(choice: Choice) -> tuple[tuple[str, float], ...]:
+    """The tokens of a reply as text. A character that several tokens share goes to the last of them."""
+    content = choice.logprobs.content if choice.logprobs else None
+    tokens: list[tuple[str, float]] = []
+    pending, logprob = b"", 0.0
+    for token in content or ():
+        pending += token.token.encode() if token.bytes is None else bytes(token.bytes)
+        logprob += token.logprob
+        try:
+            tokens.append((pending.decode(), logprob))
+        except UnicodeDecodeError:
+            continue
+        pending, logprob = b"", 0.0
+    return tuple(tokens)
 
 
 def _joined(completions: list[Completion]) -> Completion:

@@ -2,6 +2,7 @@
 
 import re
 import time
+from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 from typing import Any
 
@@ -23,11 +24,24 @@ from llm_backend.errors import (
     UnusableReplyError,
 )
 from llm_backend.providers.http import AnswerTooLargeError
-from llm_backend.values import Endpoint
+from llm_backend.values import Endpoint, Json
 
 _FILTER_CODES = {"content_filter", "content_policy_violation", "ResponsibleAIPolicyViolation"}
 _QUOTA_CODES = {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"}
 _MAX_QUOTED = 120
+_MAX_SEARCHED = 4000
+_SYSTEM_REFUSED = re.compile(
+    r"system.{0,20}(role|message|prompt).{0,20}not.{0,10}support|not support.{0,10}\bsystem\b|"
+    r"must alternate",
+    re.IGNORECASE,
+)
+_ABOUT_FORMAT = re.compile(
+    r"response_?format|json_?schema|json_object|json mode|structured output|guided|grammar", re.IGNORECASE
+)
+_ABOUT_ONE_SCHEMA = re.compile(
+    r"invalid schema|schema (is )?(too|invalid|exceeds)|grammar|too many|enum|unsupported keyword",
+    re.IGNORECASE,
+)
 
 # How endpoints say that a model takes no pictures at all; tests/test_providers.py has whole answers.
 _NO_PICTURES = re.compile(
@@ -47,9 +61,28 @@ _NO_PICTURES = re.compile(
 _THIS_PICTURE = re.compile(r"too (large|big|many|small)|(format|type|size|mime)\b", re.IGNORECASE)
 
 
-def refused_parameter(error: Exception, sent: set[str]) -> str | None:
-    """The one of the sent parameters that a 400 or 422 answer is about, if it is about one."""
-    if not isinstance(error, openai.APIStatusError) or error.status_code not in (400, 422):
+def refused_parameter(error: Exception, arguments: Mapping[str, Any]) -> str | None:
+    """What of the arguments an answer refuses, if it is about one: its name is to be left out from now on.
+
+    Of a `response_format` it is the kind (`json_schema`, `json_object`), or the name of the very schema that
+    cannot be used; `system` stands for messages of that role, which some models do not take.
+    """
+    if not isinstance(error, openai.APIStatusError):
+        return None
+    if _SYSTEM_REFUSED.search(_message(error)) and any(
+        message["role"] == "system" for message in arguments["messages"]
+    ):
+        return "system"
+    if "response_format" in arguments and _is_about_format(error):
+        return _refused_format(error, arguments["response_format"])
+    if "logprobs" in arguments and error.status_code in (400, 403, 422) and "logprobs" in _message(error):
+        return "logprobs"
+    return _refused_number(error, {"temperature", "n", "logprobs"} & arguments.keys())
+
+
+def _refused_number(error: openai.APIStatusError, sent: set[str]) -> str | None:
+    """The one of the sent parameters that a 400 or 422 is about."""
+    if error.status_code not in (400, 422):
         return None
     named = _detail(error).get("param")
     if isinstance(named, str) and named.rpartition(".")[2] in sent:
@@ -72,6 +105,24 @@ def refuses_pictures(error: Exception) -> bool:
     message = _message(error)
     found = _NO_PICTURES.search(message)
     return bool(found) and not ("image_url" not in message and _THIS_PICTURE.search(message))
+
+
+def refused_schemas(response_format: Json) -> set[str]:
+    """The names under which a refusal of this response format may have been remembered."""
+    return {response_format["type"], response_format["json_schema"]["name"]}
+
+
+def _is_about_format(error: openai.APIStatusError) -> bool:
+    """Whether the response format is refused. Some servers say 500 to a grammar that does not compile."""
+    if error.status_code not in (400, 404, 415, 422, 500, 501):
+        return False
+    return bool(_ABOUT_FORMAT.search(f"{_message(error)} {error.response.text[:_MAX_SEARCHED]}"))
+
+
+def _refused_format(error: openai.APIStatusError, response_format: Json) -> str:
+    if response_format["type"] == "json_schema" and _ABOUT_ONE_SCHEMA.search(_message(error)):
+        return str(response_format["json_schema"]["name"])
+    return str(response_format["type"])
 
 
 def to_backend_error(error: Exception, endpoint: Endpoint, title: str, model: str) -> BackendError:

@@ -151,8 +151,8 @@ class Backend:
 
 @pytest.fixture(scope="session")
 def backend(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Backend]:
-    """The server under test."""
-    server = Backend(tmp_path_factory.mktemp("backend"))
+    """The server under test. What the tiny model says in plain text is known to name labels, or none."""
+    server = Backend(tmp_path_factory.mktemp("backend"), {"RESPONSE_FORMAT": "text"})
     try:
         server.start()
         yield server

@@ -1,0 +1,62 @@
+"""JSON with places: the same values as the standard library's, and what there is of a text cut off."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llm_backend.located_json import find_object
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@settings(deadline=None)
+@given(st.dictionaries(st.text(), values, min_size=1, max_size=3), st.sampled_from([None, 2]))
+def test_values_are_those_of_json(value: dict[str, Any], indent: int | None) -> None:
+    """Any JSON object is read as `json` reads it, and every member's place holds just that member."""
+    text = f"See: {json.dumps(value, indent=indent)} Done."
+    found = find_object(text)
+    assert found is not None
+    assert found.value == value
+    for key, member in found.members.items():
+        assert json.loads(text[member.start : member.end]) == value[key]
+
+
+@settings(deadline=None)
+@given(st.dictionaries(st.text(min_size=1), values, min_size=1, max_size=3), st.integers(0, 60))
+def test_a_text_cut_off_never_fails(value: dict[str, Any], kept: int) -> None:
+    """Whatever is left of it has keys of the whole."""
+    found = find_object(json.dumps(value)[:kept])
+    assert found is None or set(found.members) <= set(value)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ('{"a": "one two', {"a": "one two"}),
+        ('{"a": "one\\', {"a": "one"}),
+        ('{"a": "one\\u00', {"a": "one"}),
+        ('{"a": ["x", "y', {"a": ["x"]}),
+        ('{"a": 1, "b', {"a": 1}),
+        ('{"a": 1, "b": ', {"a": 1}),
+        ('{"a": "line\nbreak"}', {"a": "line\nbreak"}),
+        ('{not json} {"a": 1}', {"a": 1}),
+    ],
+)
+def test_what_is_left_of_a_text(text: str, value: dict[str, Any]) -> None:
+    """Strings keep what there is of them; a list loses an item that is not complete."""
+    found = find_object(text)
+    assert found is not None
+    assert found.value == value
+
+
+@pytest.mark.parametrize("text", ["", "no braces", "{}", "{a: 1}", '{"a" 1}', "[1, 2]", "{" * 10_000])
+def test_where_there_is_no_object(text: str) -> None:
+    """Other texts have none, and none of them fails."""
+    assert find_object(text) is None
