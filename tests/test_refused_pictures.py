@@ -94,3 +94,19 @@ def test_a_picture_is_sent_as_the_api_has_it(stub: StubLLM, providers: Providers
             {"type": "image_url", "image_url": {"url": PICTURE.data_url}},
         ]}
     ]  # fmt: skip
+
+
+def test_instructions_go_before_the_picture_where_system_messages_are_refused(
+    stub: StubLLM, providers: Providers
+) -> None:
+    """As a text of their own in the same message: the picture stays."""
+    system = Message("system", "Answer with JSON")
+    request = CompletionRequest("gpt-x", (system, *WITH_PICTURE.messages), temperature=0.5)
+    stub.answer = lambda call: (
+        failure(400, "system role is not supported")
+        if call.body["messages"][0]["role"] == "system"
+        else completion("ok")
+    )
+    providers.complete(Endpoint("openai", stub.url, "sk-secret"), request)
+    [message] = stub.calls[-1].body["messages"]
+    assert [part.get("text") for part in message["content"]] == ["Answer with JSON", "hi", None]
