@@ -676,7 +676,7 @@ def _is_whole(text: str, start: int, end: int) -> bool:
 
 def own_line(reply: str, name: str) -> str:
     """What stands behind `name:` in a line of its own."""
-    found = re.search(rf"(?im)^\W*{re.escape(name)}\W{{0,3}}\s*[:=]\s*(.+)$", reply)
+    found = re.search(rf"(?im)^[^\w\n]*{re.escape(name)}\W{{0,3}}\s*[:=]\s*(.+)$", reply)
     return found.group(1).strip() if found else ""
 
 

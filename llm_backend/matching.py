@@ -94,6 +94,7 @@ _POLARITY = re.compile(
 _BULLET = re.compile(r"^\s*(?:[-*•·▪–+]|\(?\d{1,2}[.)]|\(?[a-z][)])\s+", re.I)
 _WORDS_OF_A_SHORT_REPLY = 8
 _WORDS_OF_AN_ANSWER = 16
+_LONGEST_READ = 20_000  # characters; what is longer than a few pages does not answer which label it is
 _LETTERS_OF_A_MISSPELLABLE_LABEL = 5
 _WORDS_OF_A_FILLER = frozenset(
     "the a an is are it its this that text sentence review tweet comment message post label labels category "
@@ -148,7 +149,7 @@ class Vocabulary:
 
         `name` is what the control is called: a line `name: X` answers, too.
         """
-        for found in self._readings(reply, multiple=multiple, name=name):
+        for found in self._readings(reply[:_LONGEST_READ], multiple=multiple, name=name):
             if found is not None:
                 return tuple(sorted(found)) if multiple or len(found) == 1 else ()
         return ()

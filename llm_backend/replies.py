@@ -93,7 +93,7 @@ def _text(control: TextArea, read: _Read, controls: Sequence[Control], form: For
     if form == "lines":
         names = "|".join(re.escape(other.name) for other in controls if other is not control)
         without = (
-            re.sub(rf"(?im)^\W*(?:{names})\W{{0,3}}\s*[:=].*$\n?", "", reply).strip() if names else reply
+            re.sub(rf"(?im)^[^\w\n]*(?:{names})\W{{0,3}}\s*[:=].*$\n?", "", reply).strip() if names else reply
         )
         return (
             own_line(without, control.name)
