@@ -132,5 +132,5 @@ def test_two_replicas_share_the_work_and_one_may_die(
     assert len(answer["results"]) == TASKS
     assert watch.asked_again_after(killed_at) == set()
     twice = [text for text, count in Counter(text for _, text in watch.asked).items() if count > 1]
-    assert len(twice) <= 8
+    assert len(twice) <= 16  # what was under way, and what had just come and was not written yet
     assert len(watch.answered) == TASKS
