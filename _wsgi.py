@@ -17,7 +17,13 @@ except SettingsError as error:
 logging.basicConfig(
     level=services.settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
 )
-for chatty in ("httpx2", "httpcore2", "openai"):  # at DEBUG they would log prompts and headers
+for chatty in (
+    "httpx",
+    "httpcore",
+    "httpx2",
+    "httpcore2",
+    "openai",
+):  # at DEBUG they would log prompts and headers
     logging.getLogger(chatty).setLevel(logging.WARNING)
 
 app = create_app(InteractiveLLM, services)

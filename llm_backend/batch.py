@@ -20,6 +20,7 @@ from llm_backend.values import Json
 from llm_backend.worker import Worker
 
 _log = logging.getLogger(__name__)
+_LATE_SECONDS = 15.0  # an answer may leave so much after its deadline; until then nothing is delivered
 _LOOK_AT_MOST_EVERY_SECONDS = 0.05
 _LOOK_AGAIN_SECONDS = 0.3  # for what other processes have finished
 
@@ -59,7 +60,7 @@ class Batches:
         if len(tasks) == 1:
             return [self._one(plan, tasks[0])]
         deadline = time.monotonic() + self._timeout
-        open_until = time.time() + self._timeout
+        open_until = time.time() + self._timeout + _LATE_SECONDS
         new = [_new_task(task) for task in tasks]
         identities = [task.identity for task in new]
         job = new_job(
@@ -102,7 +103,8 @@ class Batches:
         left = sum(result.state == "pending" for result in results.values())
         if left:
             _log.info("%d of %d tasks of batch %s go on in the background.", left, len(results), job_id)
-        if identities and not any(entries):
+        on_their_way = any(result.state == "delivering" for result in results.values())
+        if identities and not any(entries) and not on_their_way:
             raise self._failure(job_id, list(results.values()))
         return entries
 

@@ -83,7 +83,7 @@ class Delivery:
         try:
             wanted = self._is_wanted(job)
             while wanted and not self._closing.is_set():
-                done = self._work.undelivered(job.id, _MOST_AT_ONCE)
+                done = self._work.take_for_delivery(job.id, _MOST_AT_ONCE)
                 if not done:
                     break
                 self._deliver(job, done)

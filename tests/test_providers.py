@@ -1,6 +1,8 @@
 """Providers, against a real HTTP server on loopback."""
 
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -486,3 +488,9 @@ def test_where_system_messages_are_refused_they_begin_the_prompt(
         ["user"],
     ]
     assert stub.prompts[-1] == "As JSON\n\nhi"
+
+
+def test_httpx_is_imported_before_anything_is_asked() -> None:
+    """The openai client must not find it half imported by another thread: that lost completions."""
+    code = "import sys, llm_backend.providers; sys.exit(not hasattr(sys.modules['httpx'], 'Timeout'))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -28,7 +28,7 @@ def work(database: Database) -> WorkList:
     return WorkList(database)
 
 
-def job(version: str = "v1", project: str = "1.5", open_for: float = 100) -> Job:
+def job(version: str = "v1", project: str = "1.5", open_for: float = -1) -> Job:
     """A job that may be submitted; its request is open for so many seconds."""
     return new_job(
         project,
@@ -82,7 +82,7 @@ def test_an_outcome_after_a_lost_lease_is_dropped(database: Database, work: Work
     [taken] = work.lease(job_id, "fast", 1, 60)
     finish(database, work, "fast", [Outcome(taken, PREDICTION | {"score": 1.0})])
     finish(database, work, "slow", [Outcome(lost, PREDICTION | {"score": 0.0})])
-    [done] = work.undelivered(job_id, 5)
+    [done] = work.take_for_delivery(job_id, 5)
     assert done.prediction["score"] == 1.0
 
 
@@ -117,7 +117,7 @@ def test_changed_data_replaces_the_task(database: Database, work: WorkList) -> N
     job_id = work.submit(job(), tasks(2))
     assert work_off(database, work, job_id) == [1, 2]
     work.submit(job(), tasks(1, text="other"))
-    assert [done.task_id for done in work.undelivered(job_id, 9)] == [2]
+    assert [done.task_id for done in work.take_for_delivery(job_id, 9)] == [2]
     assert [item.data for item in work.lease(job_id, "me", 9, 60)] == [{"text": "other"}]
 
 
@@ -131,15 +131,15 @@ def test_a_batch_with_another_version_ends_the_earlier(work: WorkList) -> None:
 
 def test_what_a_response_carries_leaves_the_delivery_list(database: Database, work: WorkList) -> None:
     """And what was not done by then stays on the work list."""
-    submitted = job()
+    submitted = job(open_for=100)
     job_id = work.submit(submitted, tasks(3))
     work_off(database, work, job_id, most=2)
     results = work.hand_over(job_id, ["1:t", "2:t", "3:t"], submitted.open_until)
     assert [results[f"{n}:t"].state for n in (1, 2, 3)] == ["done", "done", "pending"]
     assert results["1:t"].prediction == PREDICTION
-    assert work.undelivered(job_id, 9) == []
+    assert work.take_for_delivery(job_id, 9) == []
     assert work_off(database, work, job_id) == [3]
-    assert [done.task_id for done in work.undelivered(job_id, 9)] == [3]
+    assert [done.task_id for done in work.take_for_delivery(job_id, 9)] == [3]
 
 
 def test_nothing_is_delivered_while_a_request_is_open(database: Database, work: WorkList) -> None:
@@ -161,17 +161,17 @@ def test_delivered_and_refused_tasks_are_not_delivered_again(database: Database,
     """The refused ones count as failed."""
     job_id = work.submit(job(), tasks(3))
     work_off(database, work, job_id)
-    one, two, three = work.undelivered(job_id, 9)
+    one, two, three = work.take_for_delivery(job_id, 9)
     work.delivered([one.row])
     work.undeliverable([two.row], "gone")
-    assert [done.row for done in work.undelivered(job_id, 9)] == [three.row]
+    assert [done.row for done in work.take_for_delivery(job_id, 9)] == [three.row]
     progress = work.progress(job_id)
     assert (progress.done, progress.failed, progress.left, progress.tokens) == (2, 1, 0, 9)
 
 
 def test_an_ended_job_is_waited_for_no_more(work: WorkList) -> None:
     """A request answers with what there is."""
-    submitted = job()
+    submitted = job(open_for=100)
     job_id = work.submit(submitted, tasks(1))
     assert work.is_waited_for(job_id, submitted.open_until)
     assert work.end(job_id, "stopped", reason="enough")
@@ -206,3 +206,41 @@ def test_many_takers_at_once_take_each_task_once(database: Database, work: WorkL
     # PostgreSQL may leave a taker empty-handed when another was faster: the rest is there for the next.
     take("last")
     assert sorted(task for task in taken if task) == list(range(1, 201))
+
+
+def test_what_is_on_its_way_is_not_answered_as_well(database: Database, work: WorkList) -> None:
+    """A request that comes during a delivery gets the rest, and no task gets two predictions."""
+    job_id = work.submit(job(), tasks(2))
+    assert work_off(database, work, job_id, most=1) == [1]
+    [on_its_way] = work.take_for_delivery(job_id, 9)
+    again = job(open_for=100)
+    assert work.submit(again, tasks(2)) == job_id
+    assert work_off(database, work, job_id) == [2]
+    assert work.take_for_delivery(job_id, 9) == []
+    results = work.hand_over(job_id, ["1:t", "2:t"], again.open_until)
+    assert results["1:t"].prediction is None
+    assert results["2:t"].prediction == PREDICTION
+    assert work.take_for_delivery(job_id, 9) == [on_its_way]
+    work.delivered([on_its_way.row])
+    assert work.take_for_delivery(job_id, 9) == []
+
+
+def test_an_answer_and_tasks_that_finish_meanwhile_lose_nothing(database: Database, work: WorkList) -> None:
+    """A task leaves the list only with an answer that carries its prediction."""
+    submitted = job(open_for=100)
+    job_id = work.submit(submitted, tasks(200))
+    items = work.lease(job_id, "me", 200, 60)
+    answered: list[str] = []
+
+    def answer() -> None:
+        for _ in range(20):
+            results = work.hand_over(job_id, [f"{n}:t" for n in range(1, 201)], submitted.open_until)
+            answered.extend(name for name, result in results.items() if result.state == "done")
+
+    thread = threading.Thread(target=answer)
+    thread.start()
+    for item in items:
+        finish(database, work, "me", [Outcome(item, PREDICTION)])
+    thread.join()
+    left = [f"{task.task_id}:t" for task in work.take_for_delivery(job_id, 500)]
+    assert sorted(answered + left) == sorted(f"{n}:t" for n in range(1, 201))

@@ -3,6 +3,7 @@
 Nothing outside this package imports `openai`.
 """
 
+import importlib
 import threading
 from collections import OrderedDict
 from collections.abc import Collection
@@ -19,6 +20,10 @@ _MODULES: dict[str, ProviderModule] = {
     "ollama": ollama,
     "embedded": embedded,
 }
+# At every call the openai client looks whether somebody has imported httpx. It must not find it half
+# imported, by a thread that imports label-studio-sdk's client: the completion, paid for, would fail.
+importlib.import_module("httpx")
+
 _MAX_CLIENTS = 64
 _MAX_THREADS = 256
 

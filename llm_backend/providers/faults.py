@@ -1,5 +1,6 @@
 """What the openai client raises → this project's errors, with a sentence that says what to do."""
 
+import logging
 import re
 import time
 from collections.abc import Mapping
@@ -26,6 +27,7 @@ from llm_backend.errors import (
 from llm_backend.providers.http import AnswerTooLargeError
 from llm_backend.values import Endpoint, Json
 
+_log = logging.getLogger(__name__)
 _FILTER_CODES = {"content_filter", "content_policy_violation", "ResponsibleAIPolicyViolation"}
 _QUOTA_CODES = {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"}
 _MAX_QUOTED = 120
@@ -135,6 +137,8 @@ def to_backend_error(error: Exception, endpoint: Endpoint, title: str, model: st
         return CompletionTimeoutError(f"{title} did not answer in time: try again, or raise LLM_TIMEOUT")
     if isinstance(error, (openai.APIConnectionError, httpx2.TransportError)):
         return _from_connection(error, endpoint, title)
+    if not isinstance(error, (openai.OpenAIError, ValueError)):
+        _log.warning("Unexpected error while asking %s", title, exc_info=error)
     return UnusableReplyError(f"{title} answered with something that is not a chat completion")
 
 

@@ -1,7 +1,7 @@
 """The work list: batches (jobs) and their tasks, shared by all processes and machines on one database.
 
-A task is `pending` until it is `done` (it has a prediction, to be answered or delivered), `handed_over`
-(Label Studio has the prediction) or `failed`. Processes take pending tasks by leases: one conditional
+A task is `pending` until it is `done` (it has a prediction, to be answered or delivered) or `failed`; a done
+one is `delivering` while it is on its way and `handed_over` when Label Studio has the prediction. Processes take pending tasks by leases: one conditional
 UPDATE, the same on SQLite and PostgreSQL; what a dead process had taken is taken anew when its lease has
 run out. Times are seconds since the epoch.
 """
@@ -126,7 +126,7 @@ class TaskResult:
 
 @dataclass(frozen=True, slots=True)
 class DoneTask:
-    """A task whose prediction waits for delivery."""
+    """A task whose prediction is on its way to Label Studio."""
 
     row: int
     task_id: int | None
@@ -275,8 +275,13 @@ class WorkList:
         with self._database.writing() as connection:
             for some in _chunks(identities):
                 chosen = (_tasks.c.job_id == job_id) & _tasks.c.identity.in_(some)
-                for row in connection.execute(_tasks.select().where(chosen)):
-                    prediction = json.loads(row.prediction) if row.prediction else None
+                # The rows are locked before they are read: what is done in between must not be taken off
+                # the list without being in the answer. SQLite has the whole database locked.
+                for row in connection.execute(
+                    _tasks.select().where(chosen).order_by(_tasks.c.id).with_for_update()
+                ):
+                    ready = row.prediction and row.state != "delivering"
+                    prediction = json.loads(row.prediction) if ready else None
                     results[row.identity] = TaskResult(row.state, prediction, row.code, row.reason)
                 connection.execute(
                     _tasks.update().where(chosen, _tasks.c.state == "done").values(state="handed_over")
@@ -322,10 +327,10 @@ class WorkList:
         tasks = {row.state: row.tasks for row in rows}
         began = min((row.first for row in rows if row.first is not None), default=now)
         return Progress(
-            done=tasks.get("done", 0) + tasks.get("handed_over", 0),
+            done=sum(tasks.get(state, 0) for state in ("done", "delivering", "handed_over")),
             failed=tasks.get("failed", 0),
             left=tasks.get("pending", 0),
-            undelivered=tasks.get("done", 0),
+            undelivered=tasks.get("done", 0) + tasks.get("delivering", 0),
             tokens=sum(row.tokens or 0 for row in rows),
             per_second=sum(row.of_late for row in rows) / max(1.0, min(of_late, now - began)),
         )
@@ -347,18 +352,34 @@ class WorkList:
         with self._database.writing() as connection:
             connection.execute(_jobs.update().where(_jobs.c.id == job_id).values(delivery_lease_until=0))
 
-    def undelivered(self, job_id: str, limit: int) -> list[DoneTask]:
-        """The first done tasks that nobody has handed over."""
-        done = (
-            _tasks.select()
-            .where(_tasks.c.job_id == job_id, _tasks.c.state == "done")
+    def take_for_delivery(self, job_id: str, limit: int) -> list[DoneTask]:
+        """The first done tasks that nobody has handed over; none while a request is open.
+
+        They are `delivering` from then on, so that no response carries them, too. Only who has the right to
+        deliver may call this: what an earlier delivery has left half done is among them.
+        """
+        waiting = (
+            sa.select(_tasks.c.id)
+            .where(_tasks.c.job_id == job_id, _tasks.c.state.in_(("done", "delivering")))
+            .where(
+                sa.exists().where(
+                    _jobs.c.id == job_id, _jobs.c.state == "active", _jobs.c.open_until < time.time()
+                )
+            )
             .order_by(_tasks.c.id)
             .limit(limit)
         )
-        with self._database.reading() as connection:
-            return [
-                DoneTask(row.id, row.task_id, json.loads(row.prediction)) for row in connection.execute(done)
-            ]
+        with self._database.writing() as connection:
+            taken = connection.execute(
+                _tasks.update()
+                .where(_tasks.c.id.in_(waiting), _tasks.c.state.in_(("done", "delivering")))
+                .values(state="delivering")
+                .returning(_tasks.c.id, _tasks.c.task_id, _tasks.c.prediction)
+            ).all()
+        return [
+            DoneTask(row.id, row.task_id, json.loads(row.prediction))
+            for row in sorted(taken, key=lambda row: row.id)
+        ]
 
     def delivered(self, rows: Sequence[int]) -> None:
         """These tasks have reached Label Studio, or it has them already."""
@@ -380,7 +401,9 @@ class WorkList:
         with self._database.writing() as connection:
             for some in _chunks(rows):
                 connection.execute(
-                    _tasks.update().where(_tasks.c.id.in_(some), _tasks.c.state == "done").values(**values)
+                    _tasks.update()
+                    .where(_tasks.c.id.in_(some), _tasks.c.state == "delivering")
+                    .values(**values)
                 )
 
     def _forget_other_data(self, connection: sa.Connection, job_id: str, tasks: Sequence[NewTask]) -> None:

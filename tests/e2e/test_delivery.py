@@ -52,6 +52,7 @@ def test_one_click_labels_all_tasks(
         in_time = len(label_studio.predictions(project))
         assert 0 < in_time < TASKS
         wait_for(lambda: only_job(server)["state"] == "done")
+        assert only_job(server)["failed"] == 0
         stored = label_studio.predictions(project)
         assert sorted(prediction["task"] for prediction in stored) == [
             task["id"] for task in label_studio.tasks(project)
