@@ -23,6 +23,7 @@ from llm_backend.errors import (
     UnknownJobError,
     UnsupportedMediaTypeError,
     reason_phrase,
+    storable,
 )
 from llm_backend.ml_base import LabelStudioMLBase
 from llm_backend.parameters import missing_settings, parse_extra_params, resolve_parameters
@@ -230,8 +231,7 @@ def _refuse_constant(name: str) -> Any:
 def _storable(value: Any) -> Any:
     """The value with U+FFFD for NUL and for halves of surrogate pairs, which no database takes."""
     if isinstance(value, str):
-        whole = value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-        return whole.replace("\0", "\N{REPLACEMENT CHARACTER}")
+        return storable(value)
     if isinstance(value, list):
         return [_storable(item) for item in value]
     if isinstance(value, dict):

@@ -5,11 +5,12 @@ import json
 import logging
 import threading
 import time
+import uuid
 from collections.abc import Sequence
 from typing import Any
 
 from llm_backend.completer import Completer
-from llm_backend.errors import BackendError, CompletionTimeoutError, error_of_code
+from llm_backend.errors import BackendError, CompletionTimeoutError, StorageError, error_of_code
 from llm_backend.metrics import Metrics
 from llm_backend.plan import Plan
 from llm_backend.recorder import Record, Recorder
@@ -57,6 +58,8 @@ class Batches:
         Raises:
             BackendError: no task got a prediction; the first failure says why.
         """
+        if not tasks:
+            return []
         if len(tasks) == 1:
             return [self._one(plan, tasks[0])]
         deadline = time.monotonic() + self._timeout
@@ -64,17 +67,17 @@ class Batches:
         new = [_new_task(task) for task in tasks]
         identities = [task.identity for task in new]
         job = new_job(
-            project,
+            project
+            or f"-{uuid.uuid4().hex}",  # requests without a project have nothing to do with each other
             model_version=plan.model_version,
             label_config=plan.config.interface.config,
-            extra_params=plan.extra_params,
+            extra_params=plan.pinned_params,
             prompt=plan.prompt or "",
-            open_until=open_until,
         )
-        job_id = self._work.submit(job, new)
+        job_id = self._work.submit(job, new, open_until)
         self._worker.start()
         self._wait(job_id, open_until, deadline)
-        results = self._work.hand_over(job_id, identities, open_until)
+        results = self._work.hand_over(job_id, identities, job)
         return self._entries(job_id, identities, results)
 
     def _one(self, plan: Plan, task: Json) -> Json:
@@ -86,10 +89,12 @@ class Batches:
 
     def _wait(self, job_id: str, open_until: float, deadline: float) -> None:
         """Until the tasks of the request are finished, job or server end, or the deadline has come."""
-        while self._work.is_waited_for(job_id, open_until):
-            remaining = deadline - time.monotonic()
-            if remaining <= 0 or self._stopping.is_set():
-                return
+        while (remaining := deadline - time.monotonic()) > 0 and not self._stopping.is_set():
+            try:
+                if not self._work.is_waited_for(job_id, open_until):
+                    return
+            except StorageError as error:  # it may be back before the deadline
+                _log.error("The work list cannot be used: %s", error.reason)
             time.sleep(min(remaining, _LOOK_AT_MOST_EVERY_SECONDS))
             with self._changed:
                 self._changed.wait(min(remaining, _LOOK_AGAIN_SECONDS))
@@ -103,7 +108,7 @@ class Batches:
         left = sum(result.state == "pending" for result in results.values())
         if left:
             _log.info("%d of %d tasks of batch %s go on in the background.", left, len(results), job_id)
-        on_their_way = any(result.state == "delivering" for result in results.values())
+        on_their_way = any(result.state in ("delivering", "handed_over") for result in results.values())
         if identities and not any(entries) and not on_their_way:
             raise self._failure(job_id, list(results.values()))
         return entries

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import asdict, replace
 
+from llm_backend.errors import CompletionError
 from llm_backend.inputs import FileReader
 from llm_backend.plan import Plan
 from llm_backend.providers import Providers
@@ -80,7 +81,12 @@ class Completer:
         if not missing:
             return _from_stored(keys, there) or Completion(()), ()
         endpoint = plan.parameters.endpoint
-        answer = self._providers.complete_for_batch(endpoint, replace(request, num_replies=len(missing)))
+        try:
+            answer = self._providers.complete_for_batch(endpoint, replace(request, num_replies=len(missing)))
+        except CompletionError as error:
+            if error.replies:
+                self._recorder.put(Record(tuple(map(KeyedReply, missing, error.replies))))
+            raise
         new = tuple(map(KeyedReply, missing, answer.replies))
         if len(new) < len(missing):  # what there is counts, and the rest is asked for next time
             self._recorder.put(Record(new))

@@ -3,11 +3,12 @@
 import json
 import logging
 import threading
+import time
 from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from llm_backend.errors import BackendError
+from llm_backend.errors import BackendError, StorageError
 from llm_backend.settings import Settings
 from llm_backend.storage import Job, StoredCompletions, WorkList
 from llm_backend.storage.work import DoneTask
@@ -34,7 +35,8 @@ class LabelStudioRefusedError(BackendError):
 class Delivery:
     """One thread: delivers what is done, ends jobs that have nothing left, and drops what is old."""
 
-    def __init__(self, settings: Settings, work: WorkList, stored: StoredCompletions) -> None:
+    def __init__(self, settings: Settings, work: WorkList, stored: StoredCompletions, *, owner: str) -> None:
+        self._owner = owner
         self._settings = settings
         self._work = work
         self._stored = stored
@@ -59,30 +61,36 @@ class Delivery:
 
     def _run(self) -> None:
         rounds = 0
-        pause = _ROUND_SECONDS
-        while not self._closing.wait(pause):
-            pause = _ROUND_SECONDS
+        retry_at: dict[str, float] = {}
+        while not self._closing.wait(_ROUND_SECONDS):
             try:
                 if rounds % int(_PRUNE_SECONDS / _ROUND_SECONDS) == 0:
                     self._prune()
                 rounds += 1
-                for job in self._work.active_jobs():
+                jobs = self._work.active_jobs()
+            except StorageError as error:
+                _log.error("The work list cannot be used: %s", error.reason)
+                continue
+            for job in jobs:
+                if time.monotonic() < retry_at.get(job.project, 0.0):
+                    continue
+                try:
                     self._advance(job)
-            except Exception as error:
-                # Whatever Label Studio, its client or the database say now: what is done stays on the list.
-                reason = getattr(error, "reason", None) or f"{type(error).__name__}: {error}"[:300]
-                _log.error(
-                    "Delivery to Label Studio failed, trying again in %d s: %s", _RETRY_SECONDS, reason
-                )
-                pause = _RETRY_SECONDS
+                except Exception as error:
+                    # Whatever Label Studio, its client or the database say: what is done stays on the list.
+                    reason = getattr(error, "reason", None) or f"{type(error).__name__}: {error}"[:300]
+                    _log.error("Delivery for project %s failed, trying again soon: %s", job.project, reason)
+                    retry_at[job.project] = time.monotonic() + _RETRY_SECONDS
 
     def _advance(self, job: Job) -> None:
         """One step for a job: deliver some, or end it when nothing is left."""
-        if not self._work.lease_delivery(job.id, _LEASE_SECONDS):
+        if not self._work.lease_delivery(job.id, self._owner, _LEASE_SECONDS):
             return
         try:
             wanted = self._is_wanted(job)
             while wanted and not self._closing.is_set():
+                if not self._work.lease_delivery(job.id, self._owner, _LEASE_SECONDS):
+                    return
                 done = self._work.take_for_delivery(job.id, _MOST_AT_ONCE)
                 if not done:
                     break
@@ -90,9 +98,9 @@ class Delivery:
                 _log.info("Batch %s: %d predictions delivered to Label Studio", job.id, len(done))
             progress = self._work.progress(job.id)
             if not progress.left and not (wanted and progress.undelivered):
-                self._work.end(job.id, "done")
+                self._work.end_finished(job.id)
         finally:
-            self._work.release_delivery(job.id)
+            self._work.release_delivery(job.id, self._owner)
 
     def _is_wanted(self, job: Job) -> bool:
         """Whether that Label Studio has just this project: several may share a backend, and ids repeat."""
@@ -113,7 +121,7 @@ class Delivery:
         try:
             found = self._connected().projects.get(id=int(number))
         except ApiError as error:
-            if error.status_code == 404:
+            if error.status_code in (403, 404):
                 return False
             raise
         at = found.created_at

@@ -6,6 +6,7 @@ person and says what to do; Label Studio shows it because `reason_phrase` puts i
 
 import re
 import unicodedata
+from typing import Any
 
 _MAX_REASON_PHRASE = 200
 
@@ -107,10 +108,11 @@ class StorageError(BackendError):
 
 
 class CompletionError(BackendError):
-    """A provider was asked and gave no completion."""
+    """A provider was asked and gave no completion, or not all of its replies: `replies` are those it gave."""
 
     code = "completion"
     status = 502
+    replies: tuple[Any, ...] = ()
 
 
 class AuthenticationFailedError(CompletionError):
@@ -185,6 +187,12 @@ class UnusableReplyError(CompletionError):
     """The provider answered with something that is not a chat completion."""
 
     code = "unusable_reply"
+
+
+def storable(text: str) -> str:
+    """The text with U+FFFD for NUL and for halves of surrogate pairs, which no database takes."""
+    whole = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return whole.replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
 def error_of_code(code: str, reason: str) -> BackendError:

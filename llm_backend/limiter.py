@@ -68,7 +68,8 @@ class Limiter:
             if now >= self._resumes_at:  # the first of those that were under way together
                 self._threshold = max(1.0, self._limit / 2)
                 self._limit = 1.0
-                pause = self._pause if retry_after is None else retry_after
+                told = retry_after or 0.0  # `Retry-After: 0` would be a storm
+                pause = told if told >= _FIRST_PAUSE_SECONDS else self._pause
                 self._pause = min(_LONGEST_PAUSE_SECONDS, self._pause * 2)
             else:
                 pause = retry_after or 0.0

@@ -44,6 +44,22 @@ class Plan:
         """The model's name and a hash of whatever shapes the answer; no secret goes in."""
         return f"{self.parameters.model}-{self.fingerprint[:8]}"
 
+    @property
+    def pinned_params(self) -> Json:
+        """Extra params that give these parameters again, also when the environment's have changed since."""
+        parameters = self.parameters
+        pinned = self.extra_params | {
+            "temperature": parameters.temperature,
+            "num_responses": parameters.num_responses,
+            "prompt_template": parameters.prompt_template,
+            "use_internal_prompt_template": parameters.use_internal_prompt_template,
+        }
+        if parameters.default_prompt:
+            pinned["default_prompt"] = parameters.default_prompt
+        if parameters.endpoint.provider in ("openai", "ollama"):
+            pinned["model"] = parameters.model
+        return pinned
+
     @functools.cached_property
     def fingerprint(self) -> str:
         """Hex digest of whatever shapes the answer."""

@@ -3,6 +3,7 @@
 import logging
 import queue
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -14,6 +15,7 @@ from llm_backend.storage.work import Outcome
 _log = logging.getLogger(__name__)
 _MOST_AT_ONCE = 256
 _SECONDS_BETWEEN_TRIES = 1.0
+_TRIES_AT_THE_END = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +84,7 @@ class Recorder:
 
     def _write(self, records: list[Record]) -> None:
         """Keeps trying: what is in memory alone would be paid for again after a crash."""
+        failures = 0
         while records:
             try:
                 with self._database.writing() as connection:
@@ -93,6 +96,15 @@ class Recorder:
                 break
             except StorageError as error:
                 _log.error("%d completions are not written yet: %s", len(records), error.reason)
-                if self._closing.wait(_SECONDS_BETWEEN_TRIES):
+                failures += 1
+                if self._closing.is_set() and failures > _TRIES_AT_THE_END:
                     return
+                time.sleep(_SECONDS_BETWEEN_TRIES)
+            except Exception:
+                _log.exception("A completion cannot be written")
+                if len(records) == 1:
+                    break
+                for record in records:  # one of them is the culprit; the others are paid for, too
+                    self._write([record])
+                return
         self._on_written()

@@ -93,7 +93,7 @@ def make_services(settings: Settings) -> Services:
         recorder=recorder,
         completer=completer,
         worker=worker,
-        delivery=Delivery(settings, work, stored),
+        delivery=Delivery(settings, work, stored, owner=owner),
         batches=Batches(
             settings, work, worker, completer, recorder, metrics, changed=changed, stopping=stopping
         ),

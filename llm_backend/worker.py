@@ -78,6 +78,7 @@ class Worker:
         self._plans: dict[str, Plan] = {}
         self._proven: set[str] = set()  # jobs of which something has succeeded here
         self._taken: dict[str, deque[WorkItem]] = {}
+        self._under_way: set[int] = set()  # rows of the tasks that are being worked on
         self._running = 0
         self._lock = threading.Lock()
         self._wake = threading.Event()
@@ -87,7 +88,7 @@ class Worker:
     def start(self) -> None:
         """Begins to look for work, or looks again at once."""
         with self._lock:
-            if self._thread is None and not self._closing.is_set():
+            if (self._thread is None or not self._thread.is_alive()) and not self._closing.is_set():
                 self._thread = threading.Thread(target=self._run, name="worker", daemon=True)
                 self._thread.start()
         self._wake.set()
@@ -99,7 +100,9 @@ class Worker:
         if self._thread is not None:
             self._thread.join()
         self._pool.shutdown(wait=True, cancel_futures=True)
-        self._give_back(list(self._taken))
+        with self._lock:
+            left = list(self._taken)
+        self._give_back(left)
 
     def _run(self) -> None:
         said_at = renewed_at = time.monotonic()
@@ -110,18 +113,23 @@ class Worker:
                 self._take(jobs)
                 if time.monotonic() - renewed_at > self._settings.lease_seconds / 3:
                     renewed_at = time.monotonic()
-                    self._work.renew(self._owner, self._settings.lease_seconds)
+                    self._renew()
                 if jobs and time.monotonic() - said_at > _PROGRESS_SECONDS:
                     said_at = time.monotonic()
                     self._say_progress(jobs)
             except StorageError as error:
                 _log.error("The work list cannot be used: %s", error.reason)
+            except Exception:
+                _log.exception("Unexpected error while taking tasks")
             self._start_runners()
             self._wake.wait(self._seconds_to_wait())
 
     def _take(self, jobs: list[Job]) -> None:
         """Leases as much as keeps all threads busy for a while, a fair share of each job."""
-        self._give_back([job_id for job_id in self._taken if job_id not in {job.id for job in jobs}])
+        active = {job.id for job in jobs}
+        with self._lock:
+            ended = [job_id for job_id in self._taken if job_id not in active]
+        self._give_back(ended)
         enough = 2 * self._settings.max_concurrency
         for job in jobs:
             with self._lock:
@@ -132,6 +140,14 @@ class Worker:
             leased = self._work.lease(job.id, self._owner, room, self._settings.lease_seconds)
             with self._lock:
                 self._taken[job.id].extend(leased)
+
+    def _renew(self) -> None:
+        """Keeps the leases of what waits here and of what is under way, and of nothing else."""
+        with self._lock:
+            rows = [item.row for items in self._taken.values() for item in items]
+            rows += self._under_way
+        if rows:
+            self._work.renew(self._owner, rows, self._settings.lease_seconds)
 
     def _start_runners(self) -> None:
         with self._lock:
@@ -168,6 +184,7 @@ class Worker:
                 if not limiter.start():
                     continue
                 item = items.popleft()
+                self._under_way.add(item.row)
                 self._taken[job_id] = self._taken.pop(job_id)  # to the end of the line
                 if len(items) <= self._settings.max_concurrency // 2:
                     self._wake.set()
@@ -177,21 +194,26 @@ class Worker:
     def _one(self, plan: Plan, limiter: Limiter, item: WorkItem) -> None:
         """One task, from its data to a written outcome."""
         replies: tuple[KeyedReply, ...] = ()
+        hopeless: BackendError | None = None
         try:
             completion, replies = self._completer.ask_once(plan, item.data)
             prediction = plan.prediction(item.data, completion, self._completer.reader)
         except RateLimitedError as error:
             limiter.refused(error.retry_after)
             outcome = Outcome(item)
+        except StorageError as error:
+            limiter.failed()
+            _log.error("Task %s waits for the database: %s", item.task_id, error.reason)
+            outcome = Outcome(item)
+            time.sleep(_IDLE_SECONDS)
         except ConnectionFailedError as error:
             limiter.refused(None)
             outcome = Outcome(item)
-            if item.job_id not in self._proven:
-                self._give_up(item.job_id, error, item.taken_at)
+            hopeless = None if self._has_worked(item.job_id) else error
         except _HOPELESS as error:
             limiter.failed()
             outcome = Outcome(item)
-            self._give_up(item.job_id, error, item.taken_at)
+            hopeless = error
         except BackendError as error:
             limiter.failed()
             self._metrics.task(error.code)
@@ -209,11 +231,27 @@ class Worker:
             self._proven.add(item.job_id)
             tokens = completion.prompt_tokens + completion.completion_tokens
             outcome = Outcome(item, prediction, tokens)
+        with self._lock:
+            self._under_way.discard(item.row)
         self._recorder.put(Record(replies, outcome))
+        if hopeless is not None:
+            self._give_up(item.job_id, hopeless, item.taken_at)
+
+    def _has_worked(self, job_id: str) -> bool:
+        """Whether something of the job has succeeded, here or elsewhere: then it is worth another try."""
+        if job_id not in self._proven:
+            try:
+                if not self._work.progress(job_id).done:
+                    return False
+            except StorageError:
+                return True
+            self._proven.add(job_id)
+        return True
 
     def _plan(self, job: Job) -> Plan | None:
         """The job's plan; when there can be none, the job ends."""
-        if job.id not in self._plans:
+        planned = self._plans.get(job.id)
+        if planned is None or planned.extra_params != job.extra_params:
             known = self._projects.get(job.project)
             label_studio = label_studio_for(
                 self._settings,
@@ -224,6 +262,8 @@ class Worker:
             try:
                 plan = make_plan(self._settings, job.label_config, job.extra_params, job.prompt, label_studio)
                 require_settings(plan.parameters)
+                if plan.model_version != job.model_version:
+                    raise MissingSettingsError("The server's settings have changed: start the batch again")
             except BackendError as error:
                 self._give_up(job.id, error, time.time())
                 return None
@@ -233,7 +273,13 @@ class Worker:
 
     def _give_up(self, job_id: str, error: BackendError, learnt_at: float) -> None:
         """Ends a job in which nothing can succeed, unless somebody has asked for it again since."""
-        if self._work.end(job_id, "failed", code=error.code, reason=error.reason, submitted_before=learnt_at):
+        try:
+            ended = self._work.end(
+                job_id, "failed", code=error.code, reason=error.reason, submitted_before=learnt_at
+            )
+        except StorageError:  # the next task will find the same
+            return
+        if ended:
             _log.error("The batch %s stops: %s", job_id, error.reason)
         with self._changed:
             self._changed.notify_all()

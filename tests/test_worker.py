@@ -212,3 +212,93 @@ def test_no_connection_from_the_start_says_so(make_backend: MakeApp, stub: StubL
     assert len(stub.calls) <= 8
     stub.says("ok")
     assert all(predicted(backend.predict(tasks(200))))
+
+
+def test_a_reply_that_no_database_takes_is_stored_all_the_same(make_backend: MakeApp, stub: StubLLM) -> None:
+    """Half a surrogate pair or a NUL from the model costs one character, not the batch."""
+    stub.answer = lambda call: (
+        failure(400, "bad \ud800 \0 text") if "text 2" in str(call.body) else completion("ok \ud800 \0")
+    )
+    backend = make_backend(DEFAULT_PROMPT="p")
+    for _ in range(2):
+        assert predicted(backend.predict(tasks(3))) == [True, False, True]
+
+
+def test_a_429_for_a_later_reply_keeps_the_earlier(make_backend: MakeApp, stub: StubLLM) -> None:
+    """All three replies come in the end, and none is paid for twice."""
+    limited = [True]
+
+    def answer(call: Call) -> Answer:
+        if len(stub.calls) == 2 and limited.pop():
+            limited.append(False)
+            return failure(429, headers={"Retry-After": "1"})
+        return completion("ok")
+
+    stub.answer = answer
+    backend = make_backend(
+        DEFAULT_PROMPT="p", NUM_RESPONSES="3", OPENAI_PROVIDER="ollama", OLLAMA_ENDPOINT=stub.url,
+        MAX_CONCURRENCY="1",
+    )  # fmt: skip
+    for entry in backend.predict(tasks(2)).json["results"]:
+        assert entry["result"][1]["value"]["text"] == ["ok"] * 3
+    assert len(stub.calls) == 7
+
+
+def test_a_database_that_is_gone_for_a_moment_fails_no_task(
+    make_backend: MakeApp, stub: StubLLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The tasks wait for it."""
+    from llm_backend.errors import StorageError
+    from llm_backend.storage import StoredCompletions
+
+    usual, failures = StoredCompletions.get, [5]
+
+    def get(self: StoredCompletions, keys: Any, **options: Any) -> Any:
+        if failures[0]:
+            failures[0] -= 1
+            raise StorageError("gone")
+        return usual(self, keys, **options)
+
+    monkeypatch.setattr(StoredCompletions, "get", get)
+    assert all(predicted(make_backend(DEFAULT_PROMPT="p").predict(tasks(20))))
+
+
+def test_a_corrected_key_takes_effect_at_the_next_click(make_backend: MakeApp, stub: StubLLM) -> None:
+    """A batch that failed for its key is tried with the new one."""
+    stub.answer = lambda call: (
+        completion("ok") if "right" in call.headers["authorization"] else failure(401, "wrong key")
+    )
+    backend = make_backend(DEFAULT_PROMPT="p")
+    assert backend.setup(extra_params={"api_key": "sk-wrong"}).status_code == 200
+    assert backend.predict(tasks(3)).status_code == 502
+    assert backend.setup(extra_params={"api_key": "sk-right"}).status_code == 200
+    assert all(predicted(backend.predict(tasks(3))))
+
+
+def test_a_batch_keeps_its_parameters_over_a_restart(make_backend: MakeApp, stub: StubLLM) -> None:
+    """Another model in the environment is for the next batch."""
+    stub.answer = lambda call: Answer(body=completion("ok").body, delay=0.1)
+    backend = make_backend(DEFAULT_PROMPT="p", PREDICT_TIMEOUT="1", MAX_CONCURRENCY="2", OPENAI_MODEL="old")
+    backend.predict(tasks(30))
+    backend.services.close()
+    again = make_backend(DEFAULT_PROMPT="p", OPENAI_MODEL="new", TEMPERATURE="0.1")
+    again.services.start()
+    eventually(lambda: the_job(again)["left"] == 0)
+    assert {(call.body["model"], call.body["temperature"]) for call in stub.calls} == {("old", 0.7)}
+
+
+def test_retry_after_zero_is_no_storm(make_backend: MakeApp, stub: StubLLM) -> None:
+    """The limiter's own pauses hold."""
+    begun = time.monotonic()
+    stub.answer = lambda call: (
+        failure(429, headers={"Retry-After": "0"}) if time.monotonic() < begun + 2 else completion("ok")
+    )
+    assert all(predicted(make_backend(DEFAULT_PROMPT="p", MAX_CONCURRENCY="8").predict(tasks(30))))
+    assert len(stub.calls) <= 30 + 8 + 4
+
+
+def test_no_tasks_are_no_batch(make_backend: MakeApp) -> None:
+    """An empty request is answered with an empty list, and ends nothing."""
+    backend = make_backend(DEFAULT_PROMPT="p")
+    assert backend.predict([]).json == {"results": []}
+    assert backend.client.get("/jobs").json == {"jobs": []}

@@ -27,6 +27,7 @@ from llm_backend.errors import (
     ProviderDownError,
     RateLimitedError,
     UnusableReplyError,
+    storable,
 )
 from llm_backend.providers import http
 from llm_backend.providers.faults import (
@@ -100,6 +101,10 @@ class ChatClient:
             count = 1 if "n" in self._not_honoured(request.model) else missing
             try:
                 completions.append(self._ask(request, count, deadline, for_batch=True))
+            except (RateLimitedError, ConnectionFailedError) as error:
+                # The caller slows down and asks for the rest; what has come is not paid for again.
+                error.replies = _joined(completions).replies
+                raise
             except BackendError:
                 if not completions:
                     raise
@@ -211,7 +216,10 @@ class ChatClient:
                 f"{self._provider.TITLE} answered with something that is not a chat completion"
             )
         read = [
-            Reply(_THOUGHTS.sub("", (choice.message and choice.message.content) or ""), _tokens(choice))
+            Reply(
+                storable(_THOUGHTS.sub("", (choice.message and choice.message.content) or "")),
+                _tokens(choice),
+            )
             for choice in choices
         ]
         replies = tuple(reply for reply in read if reply.text.strip())

@@ -23,6 +23,7 @@ from llm_backend.errors import (
     QuotaExhaustedError,
     RateLimitedError,
     UnusableReplyError,
+    storable,
 )
 from llm_backend.providers.http import AnswerTooLargeError
 from llm_backend.values import Endpoint, Json
@@ -167,6 +168,8 @@ def _from_status(error: openai.APIStatusError, endpoint: Endpoint, title: str, m
         return ModelNotFoundError(
             f"{title} does not know the model {model} (404): check its name and the address"
         )
+    if status == 429 and "too large" in _message(error).lower():  # waiting does not make it smaller
+        return CompletionRefusedError(f"{title} refused the request ({status}){quoted}")
     if status == 429:
         return RateLimitedError(f"{title} asks to slow down (429): try again later", _retry_after(error))
     if code in _FILTER_CODES or "content_filter" in _message(error):
@@ -190,7 +193,7 @@ def _message(error: openai.APIStatusError) -> str:
 
 def _quoted(error: openai.APIStatusError, endpoint: Endpoint) -> str:
     """What the provider says itself, short and without the key."""
-    message = " ".join(_message(error).split())
+    message = storable(" ".join(_message(error).split()))
     if endpoint.api_key:
         message = message.replace(endpoint.api_key, "***")
     return f": {message[:_MAX_QUOTED]}" if message else ""

@@ -52,7 +52,9 @@ class StoredCompletions:
             item.key: {"key": item.key, "reply": json.dumps(asdict(item.reply)), "created_at": now}
             for item in replies
         }
-        self._database.upsert(connection, _completions, list(by_key.values()), ["reply", "created_at"])
+        self._database.upsert(
+            connection, _completions, [by_key[key] for key in sorted(by_key)], ["reply", "created_at"]
+        )
 
     def prune(self, *, max_age: float, max_rows: int) -> int:
         """Drops replies older than `max_age` seconds and the oldest above `max_rows`; how many it dropped."""

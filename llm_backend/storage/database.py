@@ -20,6 +20,7 @@ from llm_backend.errors import StorageError
 
 METADATA = sa.MetaData()
 _BUSY_TIMEOUT_SECONDS = 30
+_NAMES_LOCK = 7_235
 _SCHEMA_LOCK = 7_235_481  # any number: PostgreSQL's advisory locks are told apart by it
 
 
@@ -44,16 +45,20 @@ class Database:
             yield connection
 
     @contextmanager
-    def writing(self) -> Iterator[sa.Connection]:
+    def writing(self, *, lock: str | None = None) -> Iterator[sa.Connection]:
         """A transaction that may write, committed at the end of the block.
 
         On SQLite it takes the write lock at its start: a read that turns into a write is refused at once,
-        whatever the timeout.
+        whatever the timeout. On PostgreSQL, transactions with the same `lock` come one after the other.
 
         Raises:
             StorageError: the database cannot be used.
         """
         with _own_errors(), self._opened().execution_options(writes=True).begin() as connection:
+            if lock is not None and not self._is_sqlite:
+                connection.execute(
+                    sa.select(sa.func.pg_advisory_xact_lock(_NAMES_LOCK, sa.func.hashtext(lock)))
+                )
             yield connection
 
     def upsert(

@@ -1,9 +1,9 @@
 """The work list: batches (jobs) and their tasks, shared by all processes and machines on one database.
 
 A task is `pending` until it is `done` (it has a prediction, to be answered or delivered) or `failed`; a done
-one is `delivering` while it is on its way and `handed_over` when Label Studio has the prediction. Processes take pending tasks by leases: one conditional
-UPDATE, the same on SQLite and PostgreSQL; what a dead process had taken is taken anew when its lease has
-run out. Times are seconds since the epoch.
+one is `delivering` while it is on its way and `handed_over` when Label Studio has the prediction. Processes
+take pending tasks by leases: one conditional UPDATE, the same on SQLite and PostgreSQL; what a dead process
+had taken is taken anew when its lease has run out. Times are seconds since the epoch.
 """
 
 import json
@@ -32,14 +32,22 @@ _jobs = sa.Table(
     sa.Column("code", sa.String(64), nullable=False, server_default=""),
     sa.Column("created_at", sa.Double, nullable=False),
     sa.Column("submitted_at", sa.Double, nullable=False),
-    sa.Column("open_until", sa.Double, nullable=False),
+    sa.Column("delivery_owner", sa.String(64), nullable=False, server_default=""),
     sa.Column("delivery_lease_until", sa.Double, nullable=False, server_default="0"),
+    sa.Index("jobs_by_version", "project", "model_version"),
+)
+_requests = sa.Table(
+    "open_requests",
+    METADATA,
+    sa.Column("id", sa.String(32), primary_key=True),
+    sa.Column("job_id", sa.String(32), nullable=False, index=True),
+    sa.Column("open_until", sa.Double, nullable=False),
 )
 _tasks = sa.Table(
     "job_tasks",
     METADATA,
     sa.Column("id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=True),
-    sa.Column("job_id", sa.String(32), sa.ForeignKey("jobs.id", ondelete="CASCADE"), nullable=False),
+    sa.Column("job_id", sa.String(32), nullable=False),
     sa.Column("identity", sa.String(96), nullable=False),
     sa.Column("task_id", sa.BigInteger),
     sa.Column("data", sa.Text, nullable=False),
@@ -52,6 +60,7 @@ _tasks = sa.Table(
     sa.Column("reason", sa.Text, nullable=False, server_default=""),
     sa.Column("tokens", sa.Integer, nullable=False, server_default="0"),
     sa.Column("finished_at", sa.Double),
+    sa.Column("handed_over_at", sa.Double, nullable=False, server_default="0"),
     sa.UniqueConstraint("job_id", "identity"),
 )
 sa.Index("job_tasks_in_turn", _tasks.c.job_id, _tasks.c.state, _tasks.c.wanted_until.desc(), _tasks.c.id)
@@ -64,7 +73,7 @@ class Job:
     """A batch: what it began with, and how it stands.
 
     `state` is `active`, `done`, `stopped` (by a person or a newer batch) or `failed` (`code` and `reason`
-    say why). Nothing is delivered before `open_until`: until then a request may still answer.
+    say why).
     """
 
     id: str
@@ -78,7 +87,6 @@ class Job:
     reason: str
     created_at: float
     submitted_at: float
-    open_until: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,13 +159,15 @@ class WorkList:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def submit(self, job: Job, tasks: Sequence[NewTask]) -> str:
+    def submit(self, job: Job, tasks: Sequence[NewTask], open_until: float) -> str:
         """Adds the tasks to the project's job with this model version, which is made if need be; its id.
+
+        Until `open_until` the request, named by `job.id`, may still answer: nothing is delivered before.
 
         Tasks that are there already keep what they have, but failed ones are tried again; other data of the
         same task replaces the earlier. An active job of the project with another model version is stopped.
         """
-        with self._database.writing() as connection:
+        with self._database.writing(lock=job.project) as connection:
             connection.execute(
                 _jobs.update()
                 .where(_jobs.c.project == job.project, _jobs.c.state == "active")
@@ -165,7 +175,7 @@ class WorkList:
                 .values(state="stopped", reason="A newer batch with another prompt or model took its place")
             )
             known = connection.execute(
-                sa.select(_jobs.c.id, _jobs.c.open_until)
+                sa.select(_jobs.c.id)
                 .where(_jobs.c.project == job.project, _jobs.c.model_version == job.model_version)
                 .order_by(_jobs.c.created_at.desc())
             ).first()
@@ -174,25 +184,33 @@ class WorkList:
                 job_id = job.id
             else:
                 job_id = known.id
-                open_until = max(job.open_until, known.open_until)
                 connection.execute(
                     _jobs.update()
                     .where(_jobs.c.id == job_id)
                     .values(
-                        state="active", code="", reason="", submitted_at=time.time(), open_until=open_until
+                        state="active",
+                        code="",
+                        reason="",
+                        submitted_at=time.time(),
+                        extra_params=json.dumps(job.extra_params),  # another key makes no other version
                     )
                 )
                 self._forget_other_data(connection, job_id, tasks)
-                self._want_again(connection, job_id, tasks, job.open_until)
-            self._insert_new(connection, job_id, tasks, job.open_until)
+                self._want_again(connection, job_id, tasks, open_until)
+            self._insert_new(connection, job_id, tasks, open_until)
+            connection.execute(_requests.insert().values(id=job.id, job_id=job_id, open_until=open_until))
         return job_id
 
     def active_jobs(self) -> list[Job]:
         """The jobs with work or deliveries left; those for which a request is open come first."""
-        now = time.time()
+        open_jobs = sa.select(_requests.c.job_id).where(_requests.c.open_until > time.time())
+        active = (
+            _jobs.select()
+            .where(_jobs.c.state == "active")
+            .order_by(_jobs.c.id.in_(open_jobs).desc(), _jobs.c.created_at)
+        )
         with self._database.reading() as connection:
-            rows = connection.execute(_jobs.select().where(_jobs.c.state == "active")).all()
-        return sorted((_as_job(row) for row in rows), key=lambda job: (job.open_until < now, job.created_at))
+            return [_as_job(row) for row in connection.execute(active)]
 
     def recent_jobs(self, limit: int = 50) -> list[Job]:
         """The newest jobs, newest first."""
@@ -224,14 +242,16 @@ class WorkList:
             for row in sorted(rows, key=lambda row: (-row.wanted_until, row.id))
         ]
 
-    def renew(self, owner: str, seconds: float) -> None:
-        """Lets the owner's leases last for so many seconds from now."""
+    def renew(self, owner: str, rows: Sequence[int], seconds: float) -> None:
+        """Lets the owner's leases on these tasks last for so many seconds from now."""
         with self._database.writing() as connection:
-            connection.execute(
-                _tasks.update()
-                .where(_tasks.c.owner == owner, _tasks.c.state == "pending", _tasks.c.lease_until > 0)
-                .values(lease_until=time.time() + seconds)
-            )
+            for some in _chunks(sorted(rows)):
+                connection.execute(
+                    _tasks.update()
+                    .where(_tasks.c.id.in_(some), _tasks.c.owner == owner, _tasks.c.state == "pending")
+                    .where(_tasks.c.lease_until > 0)
+                    .values(lease_until=time.time() + seconds)
+                )
 
     def finish(self, connection: sa.Connection, owner: str, outcomes: Sequence[Outcome]) -> None:
         """Writes down how leased tasks ended, in the caller's transaction; not those whose lease was lost."""
@@ -251,13 +271,14 @@ class WorkList:
                 lease_until=0,
             )
         )
-        connection.execute(statement, [_outcome_values(outcome, now) for outcome in outcomes])
+        in_order = sorted(outcomes, key=lambda outcome: outcome.item.row)  # else two of these may deadlock
+        connection.execute(statement, [_outcome_values(outcome, now) for outcome in in_order])
 
     def is_waited_for(self, job_id: str, open_until: float) -> bool:
         """Whether a task that was submitted with this `open_until` is pending, while its job is active."""
         pending = (
             sa.select(sa.literal(1))
-            .select_from(_tasks.join(_jobs))
+            .select_from(_tasks.join(_jobs, _tasks.c.job_id == _jobs.c.id))
             .where(_tasks.c.job_id == job_id, _tasks.c.state == "pending", _jobs.c.state == "active")
             .where(_tasks.c.wanted_until >= open_until)
             .limit(1)
@@ -265,12 +286,13 @@ class WorkList:
         with self._database.reading() as connection:
             return connection.execute(pending).first() is not None
 
-    def hand_over(self, job_id: str, identities: Sequence[str], open_until: float) -> dict[str, TaskResult]:
+    def hand_over(self, job_id: str, identities: Sequence[str], request: Job) -> dict[str, TaskResult]:
         """The results of these tasks, for the response that is about to leave.
 
-        In the same transaction the done ones leave the delivery list, and the request that was open until
-        `open_until` is closed.
+        In the same transaction the done ones leave the delivery list, and the request is closed. What another
+        response has carried since the request began is not given a second time.
         """
+        now = time.time()
         results: dict[str, TaskResult] = {}
         with self._database.writing() as connection:
             for some in _chunks(identities):
@@ -280,17 +302,16 @@ class WorkList:
                 for row in connection.execute(
                     _tasks.select().where(chosen).order_by(_tasks.c.id).with_for_update()
                 ):
-                    ready = row.prediction and row.state != "delivering"
+                    elsewhere = row.state == "handed_over" and row.handed_over_at >= request.submitted_at
+                    ready = row.prediction and row.state != "delivering" and not elsewhere
                     prediction = json.loads(row.prediction) if ready else None
                     results[row.identity] = TaskResult(row.state, prediction, row.code, row.reason)
                 connection.execute(
-                    _tasks.update().where(chosen, _tasks.c.state == "done").values(state="handed_over")
+                    _tasks.update()
+                    .where(chosen, _tasks.c.state == "done")
+                    .values(state="handed_over", handed_over_at=now)
                 )
-            connection.execute(
-                _jobs.update()
-                .where(_jobs.c.id == job_id, _jobs.c.open_until == open_until)
-                .values(open_until=0)
-            )
+            connection.execute(_requests.delete().where(_requests.c.id == request.id))
         return results
 
     def end(
@@ -309,6 +330,17 @@ class WorkList:
                 _jobs.update()
                 .where(_jobs.c.id == job_id, _jobs.c.state == "active", _jobs.c.submitted_at <= before)
                 .values(state=state, code=code, reason=reason)
+            )
+            return bool(ended.rowcount)
+
+    def end_finished(self, job_id: str) -> bool:
+        """Ends an active job as done, if no task is pending and no request open; whether it did."""
+        pending = sa.exists().where(_tasks.c.job_id == job_id, _tasks.c.state == "pending")
+        with self._database.writing() as connection:
+            ended = connection.execute(
+                _jobs.update()
+                .where(_jobs.c.id == job_id, _jobs.c.state == "active", ~pending, ~_open(job_id))
+                .values(state="done")
             )
             return bool(ended.rowcount)
 
@@ -335,22 +367,28 @@ class WorkList:
             per_second=sum(row.of_late for row in rows) / max(1.0, min(of_late, now - began)),
         )
 
-    def lease_delivery(self, job_id: str, seconds: float) -> bool:
-        """Takes the right to deliver the job's predictions, if no request is open and nobody else has it."""
+    def lease_delivery(self, job_id: str, owner: str, seconds: float) -> bool:
+        """Takes, or keeps, the right to deliver the job's predictions: if no request is open, nobody else has
+        it, and the job has not been stopped.
+        """
         now = time.time()
         with self._database.writing() as connection:
             taken = connection.execute(
                 _jobs.update()
-                .where(_jobs.c.id == job_id, _jobs.c.state == "active", _jobs.c.open_until < now)
-                .where(_jobs.c.delivery_lease_until < now)
-                .values(delivery_lease_until=now + seconds)
+                .where(_jobs.c.id == job_id, _jobs.c.state == "active", ~_open(job_id))
+                .where((_jobs.c.delivery_lease_until < now) | (_jobs.c.delivery_owner == owner))
+                .values(delivery_owner=owner, delivery_lease_until=now + seconds)
             )
             return bool(taken.rowcount)
 
-    def release_delivery(self, job_id: str) -> None:
+    def release_delivery(self, job_id: str, owner: str) -> None:
         """Gives that right back."""
         with self._database.writing() as connection:
-            connection.execute(_jobs.update().where(_jobs.c.id == job_id).values(delivery_lease_until=0))
+            connection.execute(
+                _jobs.update()
+                .where(_jobs.c.id == job_id, _jobs.c.delivery_owner == owner)
+                .values(delivery_owner="", delivery_lease_until=0)
+            )
 
     def take_for_delivery(self, job_id: str, limit: int) -> list[DoneTask]:
         """The first done tasks that nobody has handed over; none while a request is open.
@@ -361,11 +399,7 @@ class WorkList:
         waiting = (
             sa.select(_tasks.c.id)
             .where(_tasks.c.job_id == job_id, _tasks.c.state.in_(("done", "delivering")))
-            .where(
-                sa.exists().where(
-                    _jobs.c.id == job_id, _jobs.c.state == "active", _jobs.c.open_until < time.time()
-                )
-            )
+            .where(sa.exists().where(_jobs.c.id == job_id, _jobs.c.state == "active"), ~_open(job_id))
             .order_by(_tasks.c.id)
             .limit(limit)
         )
@@ -393,9 +427,9 @@ class WorkList:
         """Drops ended jobs that began more than `max_age` seconds ago, with their tasks."""
         old = (_jobs.c.state != "active") & (_jobs.c.created_at < time.time() - max_age)
         with self._database.writing() as connection:
-            ids = connection.execute(sa.select(_jobs.c.id).where(old)).scalars().all()
-            connection.execute(_tasks.delete().where(_tasks.c.job_id.in_(ids)))
-            connection.execute(_jobs.delete().where(_jobs.c.id.in_(ids)))
+            connection.execute(_requests.delete().where(_requests.c.open_until < time.time()))
+            connection.execute(_jobs.delete().where(old))
+            connection.execute(_tasks.delete().where(_tasks.c.job_id.not_in(sa.select(_jobs.c.id))))
 
     def _set_rows(self, rows: Sequence[int], **values: Any) -> None:
         with self._database.writing() as connection:
@@ -464,7 +498,6 @@ def new_job(
     label_config: str,
     extra_params: Mapping[str, Any],
     prompt: str,
-    open_until: float,
 ) -> Job:
     """A job that has not been submitted yet."""
     return Job(
@@ -479,18 +512,26 @@ def new_job(
         reason="",
         created_at=time.time(),
         submitted_at=time.time(),
-        open_until=open_until,
     )
 
 
 def _job_values(job: Job) -> dict[str, Any]:
     values = {column.name: getattr(job, column.name, None) for column in _jobs.columns}
-    return values | {"extra_params": json.dumps(job.extra_params), "delivery_lease_until": 0}
+    return values | {
+        "extra_params": json.dumps(job.extra_params),
+        "delivery_owner": "",
+        "delivery_lease_until": 0,
+    }
 
 
 def _as_job(row: Any) -> Job:
-    values = {name: value for name, value in row._mapping.items() if name != "delivery_lease_until"}
+    values = {name: value for name, value in row._mapping.items() if not name.startswith("delivery_")}
     return Job(**values | {"extra_params": json.loads(row.extra_params)})
+
+
+def _open(job_id: str) -> sa.Exists:
+    """Whether a request of the job may still be answered."""
+    return sa.exists().where(_requests.c.job_id == job_id, _requests.c.open_until > time.time())
 
 
 def _outcome_values(outcome: Outcome, now: float) -> dict[str, Any]:
