@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from llm_backend.completer import Completer
-from llm_backend.errors import BackendError, CompletionTimeoutError, StorageError, error_of_code
+from llm_backend.errors import StorageError, error_of_code
 from llm_backend.metrics import Metrics
 from llm_backend.plan import Plan
 from llm_backend.recorder import Record, Recorder
@@ -56,7 +56,7 @@ class Batches:
         Answers some seconds before Label Studio gives up. What is not done by then goes on in the background.
 
         Raises:
-            BackendError: no task got a prediction; the first failure says why.
+            BackendError: no task got a prediction, and something has failed: the first failure.
         """
         if not tasks:
             return []
@@ -82,7 +82,7 @@ class Batches:
 
     def _one(self, plan: Plan, task: Json) -> Json:
         """A task that a person opens. It is no batch, and ends none."""
-        completion, replies = self._completer.ask_once(plan, task["data"])
+        completion, replies = self._completer.ask_once(plan, task["data"], patient=True)
         self._recorder.put(Record(replies))
         self._metrics.task("predicted")
         return plan.prediction(task["data"], completion, self._completer.reader)
@@ -108,22 +108,18 @@ class Batches:
         left = sum(result.state == "pending" for result in results.values())
         if left:
             _log.info("%d of %d tasks of batch %s go on in the background.", left, len(results), job_id)
-        on_their_way = any(result.state in ("delivering", "handed_over") for result in results.values())
-        if identities and not any(entries) and not on_their_way:
-            raise self._failure(job_id, list(results.values()))
+        if not any(entries):
+            self._raise_failure(job_id, list(results.values()))
         return entries
 
-    def _failure(self, job_id: str, results: list[TaskResult]) -> BackendError:
-        """Why nothing has been predicted."""
+    def _raise_failure(self, job_id: str, results: list[TaskResult]) -> None:
+        """Says why nothing has been predicted, if something has failed; else it only goes on."""
         job = self._work.job(job_id)
         if job and job.state != "active" and job.reason:
-            return error_of_code(job.code, job.reason)
+            raise error_of_code(job.code, job.reason)
         failed = next((result for result in results if result.code), None)
         if failed:
-            return error_of_code(failed.code, failed.reason)
-        return CompletionTimeoutError(
-            "No task was done in time; they go on in the background: try again soon"
-        )
+            raise error_of_code(failed.code, failed.reason)
 
 
 def _new_task(task: Json) -> NewTask:

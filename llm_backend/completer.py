@@ -65,16 +65,20 @@ class Completer:
             with self._lock:
                 del self._under_way[keys[0]]
 
-    def ask_once(self, plan: Plan, data: Json) -> tuple[Completion, tuple[KeyedReply, ...]]:
+    def ask_once(
+        self, plan: Plan, data: Json, *, patient: bool = False
+    ) -> tuple[Completion, tuple[KeyedReply, ...]]:
         """The completion for a task of a batch, and those of its replies that still have to be written.
 
         Raises:
-            RateLimitedError: the endpoint asks to slow down; this is not tried again here.
+            RateLimitedError: the endpoint asks to slow down; only with `patient` this is waited for here.
             BackendError: the task cannot be read, or nothing was answered.
         """
-        return plan.asking(data, self.reader, functools.partial(self._ask_once, plan))
+        return plan.asking(data, self.reader, functools.partial(self._ask_once, plan, patient))
 
-    def _ask_once(self, plan: Plan, request: CompletionRequest) -> tuple[Completion, tuple[KeyedReply, ...]]:
+    def _ask_once(
+        self, plan: Plan, patient: bool, request: CompletionRequest
+    ) -> tuple[Completion, tuple[KeyedReply, ...]]:
         keys = reply_keys(plan, request)
         there = self._stored.get(keys)
         missing = [key for key in keys if key not in there]
@@ -82,7 +86,8 @@ class Completer:
             return _from_stored(keys, there) or Completion(()), ()
         endpoint = plan.parameters.endpoint
         try:
-            answer = self._providers.complete_for_batch(endpoint, replace(request, num_replies=len(missing)))
+            ask = self._providers.complete if patient else self._providers.complete_for_batch
+            answer = ask(endpoint, replace(request, num_replies=len(missing)))
         except CompletionError as error:
             if error.replies:
                 self._recorder.put(Record(tuple(map(KeyedReply, missing, error.replies))))

@@ -302,3 +302,17 @@ def test_no_tasks_are_no_batch(make_backend: MakeApp) -> None:
     backend = make_backend(DEFAULT_PROMPT="p")
     assert backend.predict([]).json == {"results": []}
     assert backend.client.get("/jobs").json == {"jobs": []}
+
+
+def test_a_batch_that_only_waits_is_answered_with_empty_lists(make_backend: MakeApp, stub: StubLLM) -> None:
+    """One entry per task, always: the tasks go on in the background."""
+    stub.says(failure(429, headers={"Retry-After": "60"}))
+    backend = make_backend(DEFAULT_PROMPT="p", PREDICT_TIMEOUT="1")
+    assert predicted(backend.predict(tasks(3))) == [False] * 3
+    assert the_job(backend)["left"] == 3
+
+
+def test_an_opened_task_waits_for_a_rate_limit(make_backend: MakeApp, stub: StubLLM) -> None:
+    """A single task is no batch: it is tried again as an interactive one is."""
+    stub.says(failure(429, headers={"Retry-After": "1"}), "ok")
+    assert predicted(make_backend(DEFAULT_PROMPT="p").predict([TASK])) == [True]

@@ -128,7 +128,17 @@ def _use_write_ahead_log(connection: Any) -> None:
 
 
 def _open_postgresql(url: sa.URL) -> sa.Engine:
-    return sa.create_engine(url, pool_size=8, max_overflow=24, pool_pre_ping=True)
+    return sa.create_engine(
+        url,
+        pool_size=8,
+        max_overflow=24,
+        pool_pre_ping=True,
+        connect_args={
+            "connect_timeout": 10,
+            "keepalives_idle": 30,
+            "options": f"-c statement_timeout={_BUSY_TIMEOUT_SECONDS * 1000}",
+        },
+    )
 
 
 @contextmanager
