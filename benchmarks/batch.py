@@ -4,10 +4,14 @@ import json
 import statistics
 import threading
 import time
+from dataclasses import asdict
 from typing import Any
 
 from openai import OpenAI
 
+from llm_backend.plan import make_plan
+from llm_backend.services import make_services
+from llm_backend.settings import load_settings
 from tests.servers import ROOT, Server, backend, stub_llm
 
 _CONFIG = (ROOT / "examples/text-classification/label_config.xml").read_text()
@@ -68,24 +72,25 @@ def _throughput() -> None:
 def _cost_of_a_task() -> None:
     """CPU time of the worker per task against the bare client's per call, in turn; memory over idle.
 
-    The bare client is asked one call after the other, which is the cheapest way there is.
+    The bare client asks for the same, one call after the other, which is the cheapest way there is.
     """
     rounds, count = 7, 500
     bare_ms, task_ms = [], []
     with stub_llm() as stub, backend(stub, DEFAULT_PROMPT="Is it sarcastic?") as server:
         server.post("/predict", _request(200, first=100_000))
         idle = server.worker_megabytes()
-        client = OpenAI(api_key="k", base_url=stub, max_retries=0)
+        bare = _Bare(stub)
         for number in range(rounds):
+            calls = bare.requests(count)
             started = time.process_time()
-            for call in range(count):
-                _bare(client, call)
+            for call in calls:
+                bare.ask(call)
             bare_ms.append((time.process_time() - started) / count * 1000)
             request = _request(count, first=1 + number * count)
             cpu = server.worker_cpu_seconds()
             server.post("/predict", request)
             task_ms.append((server.worker_cpu_seconds() - cpu) / count * 1000)
-        ratio = statistics.median(task / bare for task, bare in zip(task_ms, bare_ms, strict=True))
+        ratio = statistics.median(task / one for task, one in zip(task_ms, bare_ms, strict=True))
         request = _request(5000, first=200_000)
         peak = _Peak(server)
         predicted = _predicted(server.post("/predict", request))
@@ -98,11 +103,33 @@ def _cost_of_a_task() -> None:
     print(f"memory over idle for {predicted} tasks in one request: {over_idle:.0f} MB (bar {allowed:.0f})")
 
 
-def _bare(client: OpenAI, number: int) -> None:
-    text = f"Source Text: I love it when my computer crashes, for the time {number}\n\nTask Directive: Is it?"
-    client.chat.completions.create(
-        model="gpt-3.5-turbo", messages=[{"role": "user", "content": text}], temperature=0.7
-    )
+class _Bare:
+    """The bare client, asking for just what the server asks for a task."""
+
+    def __init__(self, stub: str) -> None:
+        settings = load_settings({"OPENAI_API_KEY": "k"}, env_file=None)
+        self._client = OpenAI(api_key="k", base_url=stub, max_retries=0)
+        self._plan = make_plan(settings, _CONFIG, {}, "Is it sarcastic?")
+        self._reader = make_services(settings).reader
+
+    def requests(self, count: int) -> list[dict[str, Any]]:
+        """The arguments of so many calls."""
+        texts = (f"I love it when my computer crashes, for the time {number}" for number in range(count))
+        asked = (self._plan.completion_request({"text": text}, self._reader) for text in texts)
+        return [
+            {
+                "model": request.model,
+                "messages": [asdict(message) for message in request.messages],
+                "temperature": request.temperature,
+                "response_format": request.response_format,
+                "logprobs": request.logprobs,
+            }
+            for request in asked
+        ]
+
+    def ask(self, request: dict[str, Any]) -> None:
+        """One call."""
+        self._client.chat.completions.create(**request)
 
 
 class _Peak:

@@ -6,7 +6,7 @@ import json
 import threading
 from collections.abc import Sequence
 from concurrent.futures import Future
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 
 from llm_backend.errors import CompletionError
 from llm_backend.inputs import FileReader
@@ -106,9 +106,8 @@ class Completer:
 
 def reply_keys(plan: Plan, request: CompletionRequest) -> list[str]:
     """One key for each reply: all that shapes the answer, what is sent, and the number of the reply."""
-    asked = asdict(request)
-    del asked["num_replies"]
-    shape = hashlib.sha256(json.dumps([plan.fingerprint, asked]).encode())
+    asked = [getattr(request, field.name) for field in fields(request) if field.name != "num_replies"]
+    shape = hashlib.sha256(json.dumps([plan.fingerprint, asked], default=asdict).encode())
     keys = []
     for number in range(request.num_replies):
         numbered = shape.copy()
