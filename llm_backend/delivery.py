@@ -147,9 +147,8 @@ class Delivery:
             if error.status_code not in (400, 404, 422):
                 raise
             if len(new) == 1:
-                self._work.undeliverable(
-                    [new[0].row], f"Label Studio refuses the prediction: {error.body}"[:500]
-                )
+                refused = LabelStudioRefusedError(f"Label Studio refuses the prediction: {error.body}"[:500])
+                self._work.undeliverable([new[0].row], refused.code, refused.reason)
                 _log.warning("Label Studio refuses the prediction of task %s", new[0].task_id)
                 new = []
             else:

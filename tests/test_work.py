@@ -216,7 +216,7 @@ def test_delivered_and_refused_tasks_are_not_delivered_again(database: Database,
     work_off(database, work, job_id)
     one, two, three = work.take_for_delivery(job_id, 9)
     work.delivered([one.row])
-    work.undeliverable([two.row], "gone")
+    work.undeliverable([two.row], "delivery", "gone")
     assert [done.row for done in work.take_for_delivery(job_id, 9)] == [three.row]
     progress = work.progress(job_id)
     assert (progress.done, progress.failed, progress.left, progress.tokens) == (2, 1, 0, 9)

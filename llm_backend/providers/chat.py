@@ -20,7 +20,6 @@ from openai.types.chat.chat_completion import Choice
 
 from llm_backend.errors import (
     BackendError,
-    CompletionTimeoutError,
     ConnectionFailedError,
     ContentFilteredError,
     PicturesRefusedError,
@@ -31,9 +30,11 @@ from llm_backend.errors import (
 )
 from llm_backend.providers import http
 from llm_backend.providers.faults import (
+    no_completion,
     refused_parameter,
     refused_schemas,
     refuses_pictures,
+    timed_out,
     to_backend_error,
 )
 from llm_backend.values import Completion, CompletionRequest, Endpoint, Json, Message, Reply, TextPart
@@ -128,7 +129,7 @@ class ChatClient:
             call.cancel()
         succeeded = [call.result() for call in calls if call in done and not call.exception()]
         failures = [call.exception() for call in calls if call in done and call.exception()]
-        failure = failures[0] if failures else self._timeout_error() if late else None
+        failure = failures[0] if failures else timed_out(self._provider.TITLE) if late else None
         if failure and not succeeded:
             raise failure
         if failure:
@@ -174,7 +175,7 @@ class ChatClient:
     def _call(self, arguments: dict[str, Any], deadline: float, *, for_batch: bool) -> Completion:
         remaining = deadline - time.monotonic()
         if remaining <= 0:
-            raise self._timeout_error()
+            raise timed_out(self._provider.TITLE)
         # `post` is what `chat.completions.create` calls, without its walk through types that are right here.
         answer = self._connected(for_batch=for_batch).post(
             "/chat/completions",
@@ -212,9 +213,7 @@ class ChatClient:
         """
         choices = answer.choices if isinstance(answer, ChatCompletion) else None
         if not choices:
-            raise UnusableReplyError(
-                f"{self._provider.TITLE} answered with something that is not a chat completion"
-            )
+            raise no_completion(self._provider.TITLE)
         read = [
             Reply(
                 storable(_THOUGHTS.sub("", (choice.message and choice.message.content) or "")),
@@ -272,11 +271,6 @@ class ChatClient:
         )
         with self._lock:
             self._refused[model] = self._not_honoured(model) | {parameter}
-
-    def _timeout_error(self) -> CompletionTimeoutError:
-        return CompletionTimeoutError(
-            f"{self._provider.TITLE} did not answer in time: try again, or raise LLM_TIMEOUT"
-        )
 
 
 def _content(message: Message) -> str | list[dict[str, Any]]:

@@ -135,11 +135,21 @@ def to_backend_error(error: Exception, endpoint: Endpoint, title: str, model: st
     if isinstance(error, openai.APIStatusError):
         return _from_status(error, endpoint, title, model)
     if isinstance(error, (openai.APITimeoutError, httpx2.TimeoutException)):
-        return CompletionTimeoutError(f"{title} did not answer in time: try again, or raise LLM_TIMEOUT")
+        return timed_out(title)
     if isinstance(error, (openai.APIConnectionError, httpx2.TransportError)):
         return _from_connection(error, endpoint, title)
     if not isinstance(error, (openai.OpenAIError, ValueError)):
         _log.warning("Unexpected error while asking %s", title, exc_info=error)
+    return no_completion(title)
+
+
+def timed_out(title: str) -> CompletionTimeoutError:
+    """The error for a completion that has not come in time."""
+    return CompletionTimeoutError(f"{title} did not answer in time: try again, or raise LLM_TIMEOUT")
+
+
+def no_completion(title: str) -> UnusableReplyError:
+    """The error for an answer that is something else."""
     return UnusableReplyError(f"{title} answered with something that is not a chat completion")
 
 

@@ -419,9 +419,9 @@ class WorkList:
         """These tasks have reached Label Studio, or it has them already."""
         self._set_rows(rows, state="handed_over")
 
-    def undeliverable(self, rows: Sequence[int], reason: str) -> None:
+    def undeliverable(self, rows: Sequence[int], code: str, reason: str) -> None:
         """Label Studio will not take the predictions of these tasks."""
-        self._set_rows(rows, state="failed", code="delivery", reason=reason)
+        self._set_rows(rows, state="failed", code=code, reason=reason)
 
     def prune(self, *, max_age: float) -> None:
         """Drops ended jobs that began more than `max_age` seconds ago, with their tasks."""
