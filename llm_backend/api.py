@@ -261,7 +261,7 @@ def _discard_body() -> None:
     left = request.content_length or sys.maxsize  # sent in chunks: the server knows the end
     with suppress(OSError):
         while left > 0 and time.monotonic() < deadline:
-            piece = request.environ["wsgi.input"].read(min(left, _PIECE_BYTES))
+            piece = request.input_stream.read(min(left, _PIECE_BYTES))
             left = left - len(piece) if piece else 0
 
 
