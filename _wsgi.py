@@ -4,6 +4,9 @@ import argparse
 import logging
 import sys
 
+from werkzeug.serving import run_simple
+
+from llm_backend import logs
 from llm_backend.api import create_app
 from llm_backend.errors import SettingsError
 from llm_backend.services import services_of_this_process
@@ -14,17 +17,8 @@ try:
 except SettingsError as error:
     sys.exit(error.reason)
 
-logging.basicConfig(
-    level=services.settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-)
-for chatty in (
-    "httpx",
-    "httpcore",
-    "httpx2",
-    "httpcore2",
-    "openai",
-):  # at DEBUG they would log prompts and headers
-    logging.getLogger(chatty).setLevel(logging.WARNING)
+logs.configure(services.settings)
+_log = logging.getLogger(__name__)
 
 app = create_app(InteractiveLLM, services)
 services.start()
@@ -41,7 +35,9 @@ def main() -> None:
     parser.add_argument("-p", "--port", type=int, default=services.settings.port, help="port to listen on")
     arguments = parser.parse_args()
     try:
-        app.run(host=arguments.host, port=arguments.port, threaded=True)
+        _log.info("Listening at http://%s:%d, for development", arguments.host, arguments.port)
+        # What `app.run` calls, without its banner on stdout; werkzeug's line for each request is not logged.
+        run_simple(arguments.host, arguments.port, app, threaded=True)
     finally:
         services.close()
 

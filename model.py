@@ -7,6 +7,7 @@ from typing import Any
 
 from label_studio_sdk.label_interface.interface import LabelInterface
 
+from llm_backend import logs
 from llm_backend.errors import BackendError, LabelingConfigError
 from llm_backend.inputs import label_studio_for
 from llm_backend.labeling_config import LabelingConfig, parse_labeling_config
@@ -16,7 +17,7 @@ from llm_backend.plan import Plan, make_plan
 from llm_backend.regions import clear_stale, empty_prediction, error_prediction
 from llm_backend.services import Services, services_of_this_process
 from llm_backend.storage import Project
-from llm_backend.values import Json
+from llm_backend.values import Json, Usage
 
 _log = logging.getLogger(__name__)
 _SUBMITTED = ("ANNOTATION_CREATED", "ANNOTATIONS_CREATED", "ANNOTATION_UPDATED")
@@ -40,6 +41,8 @@ class InteractiveLLM(LabelStudioMLBase):
     ) -> list[Json | list[Json]]:
         """One entry per task, in order. With a context the request is interactive: one task, a person waits.
 
+        What the request came to is in `usage` afterwards.
+
         Raises:
             BackendError: the request as a whole cannot be answered; the reason says what to do.
         """
@@ -50,9 +53,11 @@ class InteractiveLLM(LabelStudioMLBase):
             return [empty_prediction(plan.model_version)] if context else [[] for _ in tasks]
         if not context:
             require_settings(plan.parameters)
-            return self._services.batches.run(self.project_id, plan, tasks)
+            entries, self.usage = self._services.batches.run(self.project_id, plan, tasks)
+            return entries
         [task] = tasks
-        return [self._answer_person(plan, task, context)]
+        with logs.context(task=_id_of(task)):
+            return [self._answer_person(plan, task, context)]
 
     def fit(self, event: str, data: Json, **kwargs: Any) -> Json:
         """Remembers the prompt of a submitted annotation. Only a project known from `/setup` has a memory."""
@@ -139,9 +144,12 @@ class InteractiveLLM(LabelStudioMLBase):
         except BackendError as error:
             if not settings.show_errors or plan.config.response is None:
                 raise
-            _log.warning("Task %s of project %s: %s", task.get("id"), self.project_id, error.reason)
+            _log.warning("Project %s: no prediction: %s", self.project_id, error.logged)
+            _log.debug("The reason: %s", error.reason)
+            self.usage = Usage(outcome=error.code)
             prediction = error_prediction(plan.config, plan.prompt or "", error.reason, plan.model_version)
         else:
+            self.usage = Usage(1, tokens_in=completion.prompt_tokens, tokens_out=completion.completion_tokens)
             if settings.remember_prompt == "used" and plan.prompt:
                 self._services.projects.remember_prompt(self.project_id, plan.prompt)
         clear_stale(plan.config, prediction, context)
@@ -162,6 +170,12 @@ class InteractiveLLM(LabelStudioMLBase):
             setup_token=project.label_studio_token,
         )
         return make_plan(self._services.settings, self._config_text, self.extra_params, prompt, label_studio)
+
+
+def _id_of(task: Json) -> int | None:
+    """Label Studio's number of the task. What else a client may send is task data, not for every line."""
+    task_id = task.get("id")
+    return task_id if isinstance(task_id, int) else None
 
 
 def _typed_prompt(config: LabelingConfig, context: Json | None) -> str | None:
