@@ -13,7 +13,7 @@ from urllib.parse import quote, quote_plus
 
 MASK = "***"
 _SHORTEST = 6  # what is shorter stands in other words by chance: only the patterns below hide it
-_MOST_LEARNT = 2000  # anybody may connect a project with another key; those used last are kept
+_MOST_LEARNT = 1000  # anybody may connect a project with another key; those used last are kept
 
 _NAMES = (
     r"(?:api[-_]?key|(?:access|refresh|security|session|auth|id)[-_]?token|client[-_]?secret"
@@ -80,8 +80,8 @@ class Redactor:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._kept: set[str] = set()
-        self._learnt: OrderedDict[str, None] = OrderedDict()
+        self._kept: dict[str, set[str]] = {}  # each with the ways to write it
+        self._learnt: OrderedDict[str, set[str]] = OrderedDict()
         self._known: tuple[str, ...] = ()
 
     def hide(self, secret: str, *, forever: bool = False) -> None:
@@ -89,18 +89,14 @@ class Redactor:
         if len(secret) < _SHORTEST or secret in self._kept:
             return
         with self._lock:
-            if secret in self._learnt:
+            if secret in self._learnt and not forever:
                 self._learnt.move_to_end(secret)
                 return
-            if forever:
-                self._kept.add(secret)
-            else:
-                self._learnt[secret] = None
-                if len(self._learnt) > _MOST_LEARNT:
-                    self._learnt.popitem(last=False)
-            secrets = [*self._kept, *self._learnt]
-            written = {way for secret in secrets for way in _ways_to_write(secret)}
-            self._known = tuple(sorted(written, key=len, reverse=True))
+            (self._kept if forever else self._learnt)[secret] = _ways_to_write(secret)
+            if len(self._learnt) > _MOST_LEARNT:
+                self._learnt.popitem(last=False)
+            ways = set().union(*self._kept.values(), *self._learnt.values())
+            self._known = tuple(sorted(ways, key=len, reverse=True))
 
     def redact(self, text: str) -> str:
         """The text with `***` for each secret."""
