@@ -11,6 +11,7 @@ import re
 import sys
 import threading
 import traceback
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -25,6 +26,7 @@ from llm_backend.redaction import basic_credentials, hide, redact
 from llm_backend.settings import Settings
 
 _OURS = ("llm_backend", "model", "_wsgi", "__main__", "gunicorn")
+_MOST_OF_A_FIELD = 500  # clients choose the name of their project
 _MOST_CHARACTERS = 20_000  # of a message at DEBUG, which may hold a whole document
 # What could begin a new line, or show a line as another: control characters, also of bidirectional text.
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
@@ -49,7 +51,7 @@ def configure(settings: Settings) -> None:
         logging.getLogger(name).setLevel(settings.log_level)
     logging.getLogger("urllib3").setLevel(logging.ERROR)  # its warnings hold the addresses of tasks' files
     logging.raiseExceptions = False  # the report of a failed write would show the arguments as they are
-    logging.captureWarnings(capture=True)
+    warnings.showwarning = _log_warning
     sys.excepthook = _log_uncaught
     threading.excepthook = _log_end_of_thread
     sys.unraisablehook = _log_unraisable
@@ -116,7 +118,7 @@ class _Formatter(logging.Formatter):
         """Those of the line itself and of the context: numbers, and texts without secrets."""
         fields = getattr(record, "fields", {}) | _context.get()
         return {
-            name: value if isinstance(value, (int, float)) else redact(str(value))[:_MOST_CHARACTERS]
+            name: value if isinstance(value, (int, float)) else redact(str(value))[:_MOST_OF_A_FIELD]
             for name, value in fields.items()
             if value is not None
         }
@@ -202,6 +204,14 @@ def _without_messages(error: BaseException) -> list[str]:
 def _is_for_operators(record: logging.LogRecord) -> bool:
     """Whether the line is ours, or a warning: some libraries set their level themselves."""
     return record.levelno >= logging.WARNING or record.name.partition(".")[0] in _OURS
+
+
+def _log_warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: Any, **__: Any
+) -> None:
+    """Instead of `logging.captureWarnings`: pydantic's warnings repeat the values that they are about."""
+    _log.warning("%s at %s:%d", category.__name__, filename, lineno)
+    _log.debug("The warning: %s", message)
 
 
 def _log_uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

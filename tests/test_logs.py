@@ -270,7 +270,8 @@ fail()
     lines = [json.loads(line) for line in ended.stderr.splitlines()]
     assert ended.stdout == ""
     assert "very-secret-key" not in ended.stderr
-    assert len(lines) == 5
+    assert len(lines) == 6
+    assert [line["level"] for line in lines].count("WARNING") == 1
     assert sum("ValueError" in line.get("exception", "") for line in lines) == 3
     assert ended.returncode == 1
 
