@@ -27,17 +27,16 @@ _VALUE = r"""(?(2)[^"'\\\r\n]*+|[^\s"'\\&,;<>(){}\[\]]++)"""  # to the end of th
 
 def _without_credentials(url: re.Match[str]) -> str:
     """An address from its `://` on, without user, password, and query, which may be a signature."""
-    before, question_mark, _ = url[0].partition("?")
-    start = before.rindex("/", 0, 7) + 1
-    authority, slash, path = before[start:].partition("/")
+    before, question_mark, _ = url[2].partition("?")
+    authority, slash, path = before.partition("/")
     _, at, host = authority.rpartition("@")
-    bare = f"{before[:start]}{MASK if at else ''}{at}{host}{slash}{path}"
+    bare = f"{url[1]}{MASK if at else ''}{at}{host}{slash}{path}"
     return f"{bare}?{MASK}" if question_mark else bare
 
 
 # Each with what a text must hold, in small letters, for the pattern to be tried at all.
 _PATTERNS: tuple[tuple[tuple[str, ...], str, str | Callable[[re.Match[str]], str]], ...] = (
-    ((":/", ":\\"), r""":\\{0,2}/\\{0,2}/(?:[^\s"'<>\\]|\\{1,2}/)++""", _without_credentials),
+    ((":/", ":\\"), r"""(:\\{0,2}/\\{0,2}/)((?:[^\s"'<>\\]|\\{1,2}/)++)""", _without_credentials),
     (
         ("authorization",),
         rf"""(authorization\b\\{{0,3}}["']?\s{{0,4}}[:=,]\s{{0,4}}(?:b(?=["']))?){_QUOTE}"""

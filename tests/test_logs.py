@@ -471,6 +471,7 @@ def test_an_error_may_keep_its_reason_out_of_the_log() -> None:
         ("password=hunter2, x", f"password={MASK}, x"),
         ("http://u:p@host/a/b", f"http://{MASK}@host/a/b"),
         ("postgresql+psycopg://u:p:p@h/d", f"postgresql+psycopg://{MASK}@h/d"),
+        ("x://:p@/d", f"x://{MASK}@/d"),
         ("https://h/a?sv=1&sig=abc%3D x", f"https://h/a?{MASK} x"),
         (r'"http:\/\/u:p@h\/a?b"', rf'"http:\/\/{MASK}@h\/a?{MASK}"'),
         ("http%3A%2F%2Fh%3FX-Amz-Signature%3Dabc", f"http%3A%2F%2Fh%3FX-Amz-Signature%3D{MASK}"),
