@@ -1,4 +1,7 @@
-"""The entry point: `gunicorn _wsgi:app`, or `python _wsgi.py --port 9090` for development."""
+"""The entry point: `gunicorn _wsgi:app`, or `python _wsgi.py --port 9090` for development.
+
+`python _wsgi.py --check` checks everything and serves nothing.
+"""
 
 import argparse
 import logging
@@ -12,6 +15,41 @@ from llm_backend.errors import SettingsError
 from llm_backend.services import services_of_this_process
 from model import InteractiveLLM
 
+
+def read_arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description="Serve the LLM labeling backend, for development.")
+    parser.add_argument(
+        "--host",
+        default="0.0.0.0",  # noqa: S104 - Label Studio may run in a container or on another machine
+        help="address to listen on",
+    )
+    parser.add_argument("-p", "--port", type=int, help="port to listen on (default: PORT)")
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help="check the settings, the LLM with one completion, Label Studio and its projects, then exit "
+        "with 0, or with 1 if something failed; takes at most LLM_TIMEOUT and five minutes",
+    )
+    return parser.parse_args()
+
+
+def run_checks() -> int:
+    """Prints what is found, line by line. Returns 1 if something has failed, else 0."""
+    from llm_backend.checkup import check  # tens of megabytes, which no server needs
+
+    status, encoding = 0, sys.stdout.encoding
+    for finding in check():
+        for line in finding.lines():  # titles of projects may have signs that the terminal has not
+            print(line.encode(encoding, "replace").decode(encoding), flush=True)  # noqa: T201
+        status = max(status, int(finding.level == "FAILED"))
+    return status
+
+
+arguments = read_arguments() if __name__ == "__main__" else None
+if arguments and arguments.check:
+    sys.exit(run_checks())
+
 try:
     services = services_of_this_process()
 except SettingsError as error:
@@ -23,24 +61,11 @@ _log = logging.getLogger(__name__)
 app = create_app(InteractiveLLM, services)
 services.start()
 
-
-def main() -> None:
-    """Serves with Flask's development server."""
-    parser = argparse.ArgumentParser(description="Serve the LLM labeling backend, for development.")
-    parser.add_argument(
-        "--host",
-        default="0.0.0.0",  # noqa: S104 - Label Studio may run in a container or on another machine
-        help="address to listen on",
-    )
-    parser.add_argument("-p", "--port", type=int, default=services.settings.port, help="port to listen on")
-    arguments = parser.parse_args()
+if arguments:
+    port = services.settings.port if arguments.port is None else arguments.port
     try:
-        _log.info("Listening at http://%s:%d, for development", arguments.host, arguments.port)
+        _log.info("Listening at http://%s:%d, for development", arguments.host, port)
         # What `app.run` calls, without its banner on stdout; werkzeug's line for each request is not logged.
-        run_simple(arguments.host, arguments.port, app, threaded=True)
+        run_simple(arguments.host, port, app, threaded=True)
     finally:
         services.close()
-
-
-if __name__ == "__main__":
-    main()

@@ -183,7 +183,8 @@ class Delivery:
 
             key = self._settings.label_studio_api_key
             self._client = LabelStudio(
-                base_url=self._settings.label_studio_url, api_key=key.get_secret_value() if key else ""
+                base_url=f"{self._settings.label_studio_url}/",  # below a path, tokens need the slash
+                api_key=key.get_secret_value() if key else "",
             )
         return self._client
 

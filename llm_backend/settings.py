@@ -258,7 +258,7 @@ class Settings(BaseModel):
     label_studio_url: HttpUrl | None = Field(
         None, description="Address of Label Studio, for what is delivered after the response has left"
     )
-    label_studio_api_key: SecretStr | None = Field(
+    label_studio_api_key: Annotated[SecretStr, AfterValidator(header_value)] | None = Field(
         None, description="Label Studio token: personal access token or legacy token"
     )
     basic_auth_user: str | None = Field(None, description="With it and the next, Basic auth is asked for")

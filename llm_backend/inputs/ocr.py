@@ -32,6 +32,17 @@ def read_text(pictures: Sequence[PicturePart], languages: Sequence[str]) -> str:
     return text
 
 
+def missing_languages(languages: Sequence[str]) -> list[str] | None:
+    """Those of the languages that tesseract has no data for; None when it is not installed."""
+    command = ["tesseract", "--list-langs"]
+    try:
+        done = subprocess.run(command, capture_output=True, timeout=10, check=False)  # noqa: S603
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    has = done.stdout.decode("utf-8", "replace").split()
+    return [language for language in languages if language not in has]
+
+
 def _page(picture: PicturePart, languages: Sequence[str]) -> str:
     wanted = "+".join(languages)
     # `env` because of tesseract's own threads, which are slower than one when several pages are read at once

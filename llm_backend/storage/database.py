@@ -34,6 +34,21 @@ class Database:
         self._lock = threading.Lock()
         self._engine: sa.Engine | None = None
 
+    @property
+    def file(self) -> Path | None:
+        """The file of an SQLite database."""
+        return Path(self._url.database) if self._is_sqlite and self._url.database else None
+
+    def check_writable(self) -> None:
+        """Deletes nothing from each table, as a transaction that writes.
+
+        Raises:
+            StorageError: the database cannot be used, or not be written.
+        """
+        with self.writing() as connection:
+            for table in METADATA.sorted_tables:
+                connection.execute(table.delete().where(sa.false()))
+
     @contextmanager
     def reading(self) -> Iterator[sa.Connection]:
         """A connection that only reads; on SQLite each statement sees the newest state.

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import secrets
+import shutil
 import signal
 import socket
 import subprocess
@@ -125,6 +126,7 @@ class LabelStudio:
     def __init__(self, virtual_environment: Path, directory: Path) -> None:
         self._executable = virtual_environment / "bin" / "label-studio"
         self._directory = directory
+        self._calls_local_addresses = True
         self._token = secrets.token_hex(20)
         self._process: ServerProcess | None = None
         self._session = requests.Session()
@@ -147,6 +149,15 @@ class LabelStudio:
         self._session.close()
         if self._process:
             self._process.stop()
+
+    def protected_copy(self, directory: Path) -> "LabelStudio":
+        """Another one with this one's projects that does not call local addresses; not started."""
+        copy = LabelStudio(self._executable.parents[1], directory)
+        shutil.copytree(self._directory / "data", directory / "data")
+        copy._calls_local_addresses = False
+        copy._token, copy.password = self._token, self.password
+        copy._session.headers["Authorization"] = f"Token {self._token}"
+        return copy
 
     @property
     def token(self) -> str:
@@ -208,6 +219,13 @@ class LabelStudio:
         (model,) = self._get("/api/ml", project=project)
         return dict(model)
 
+    def change_config(self, project: int, label_config: str) -> None:
+        """Saves another labeling config; Label Studio tells the model when it asks next."""
+        answer = self._session.patch(
+            f"{self.url}/api/projects/{project}", json={"label_config": label_config}, timeout=60
+        )
+        answer.raise_for_status()
+
     def tasks(self, project: int) -> list[Json]:
         """The project's tasks in order, with their predictions."""
         answer = self._get("/api/tasks", project=project, fields="all", page_size=100)
@@ -236,6 +254,7 @@ class LabelStudio:
         self.url = f"http://127.0.0.1:{port}"
         home = self._directory / "home"
         home.mkdir(parents=True, exist_ok=True)
+        protected = "false" if self._calls_local_addresses else "true"
         self._process = ServerProcess(
             [self._executable, "start", "--no-browser", "--internal-host", "127.0.0.1", "--port", str(port),
              "--username", self.email, "--password", self.password, "--user-token", self._token],
@@ -245,8 +264,8 @@ class LabelStudio:
                 "LABEL_STUDIO_ENABLE_LEGACY_API_TOKEN": "true",
                 "LOCAL_FILES_SERVING_ENABLED": "true",
                 "LOCAL_FILES_DOCUMENT_ROOT": str(self._directory / "files"),
-                "ML_BLOCK_LOCAL_IP": "false",  # with these two, a backend on loopback may be connected
-                "SSRF_PROTECTION_ENABLED": "false",
+                "ML_BLOCK_LOCAL_IP": protected,  # "false": a backend on loopback may be connected
+                "SSRF_PROTECTION_ENABLED": protected,
                 "COLLECT_ANALYTICS": "false",  # and with these four, nothing leaves the machine
                 "LATEST_VERSION_CHECK": "false",
                 "SENTRY_DSN": "",

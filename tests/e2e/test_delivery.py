@@ -1,5 +1,6 @@
 """What is not done in time for the response reaches Label Studio through its API."""
 
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 from tests.e2e.conftest import ROOT
 from tests.e2e.label_studio import LabelStudio
 from tests.servers import Server, backend
-from tests.stub_llm import Answer, StubLLM, completion
+from tests.stub_llm import Answer, Call, StubLLM, completion
 
 CONFIG = (ROOT / "examples/text-classification/label_config.xml").read_text()
 TASKS = 60
@@ -67,9 +68,16 @@ def test_a_task_that_is_gone_does_not_hold_up_the_others(
     label_studio: LabelStudio, stub: StubLLM, tmp_path: Path
 ) -> None:
     """Label Studio refuses a whole delivery for one unknown task; the others arrive all the same."""
-    stub.answer = lambda call: Answer(body=completion("Sarcastic").body, delay=0.2)
+    deleted = threading.Event()
+
+    def answer(call: Call) -> Answer:
+        if "text 29." in call.body["messages"][-1]["content"]:
+            deleted.wait(60)
+        return completion("Sarcastic")
+
+    stub.answer = answer
     project = label_studio.create_project_of(
-        "gone", CONFIG, [{"data": {"text": f"text {number}"}} for number in range(30)]
+        "gone", CONFIG, [{"data": {"text": f"text {number}."}} for number in range(30)]
     )
     settings = {
         "DEFAULT_PROMPT": "p",
@@ -83,6 +91,7 @@ def test_a_task_that_is_gone_does_not_hold_up_the_others(
         label_studio.retrieve_predictions(project)
         last = label_studio.tasks(project)[-1]["id"]
         label_studio.delete_task(last)
+        deleted.set()
         wait_for(lambda: only_job(server)["state"] == "done")
         assert only_job(server)["failed"] == 1
         assert len(label_studio.predictions(project)) == 29

@@ -1,0 +1,58 @@
+"""The checks in the order in which an operator reads them; each is ended when its time is up."""
+
+from collections.abc import Callable, Iterator
+
+from llm_backend.checkup import server
+from llm_backend.checkup.findings import Finding, failed, found
+from llm_backend.checkup.label_studio import Visit
+from llm_backend.checkup.projects import Projects
+from llm_backend.errors import SettingsError
+from llm_backend.services import Services, make_services
+from llm_backend.settings import Settings, load_settings
+
+_STATE_SECONDS = 45.0  # a little more than the database's own timeout
+_GRACE_SECONDS = 5.0
+_QUICK_SECONDS = 20.0
+_LABEL_STUDIO_SECONDS = 45.0
+_PROJECTS_SECONDS = 150.0
+
+# All checks together, besides the LLM_TIMEOUT of the completion.
+LONGEST_SECONDS = (
+    _STATE_SECONDS + _GRACE_SECONDS + 2 * _QUICK_SECONDS + _LABEL_STUDIO_SECONDS + _PROJECTS_SECONDS
+)
+
+
+def check(load: Callable[[], Settings] = load_settings) -> Iterator[Finding]:
+    """What is found, each finding as soon as it is there."""
+    try:
+        settings = load()
+    except SettingsError as error:
+        problems = tuple(failed(problem) for problem in error.problems)
+        yield Finding("FAILED", "settings: these cannot be used; nothing else was checked", problems)
+        return
+    services = make_services(settings)
+    try:
+        yield from _check(settings, services)
+    finally:
+        services.close()
+
+
+def _check(settings: Settings, services: Services) -> Iterator[Finding]:
+    usable = found("settings", _QUICK_SECONDS, lambda: server.usable_settings(settings))
+    yield usable
+    yield found("state", _STATE_SECONDS, lambda: server.state(settings, services.database))
+    if usable.level != "FAILED":
+        seconds = settings.llm_timeout + _GRACE_SECONDS
+        yield found("completion", seconds, lambda: server.completion(settings, services.providers))
+    if settings.image_input != "vision":
+        yield found("OCR", _QUICK_SECONDS, lambda: server.ocr(settings))
+    running = server.Running(settings)
+    yield found("server", _QUICK_SECONDS, running.finding)
+    if settings.label_studio_url is None:
+        yield server.without_label_studio(settings)
+        return
+    with Visit(settings) as visit:
+        yield found("Label Studio", _LABEL_STUDIO_SECONDS, visit.arrive)
+        if visit.client is not None:
+            projects = Projects(settings, services, visit.client, is_running=running.is_ours)
+            yield from projects.findings(_PROJECTS_SECONDS)

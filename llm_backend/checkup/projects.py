@@ -1,0 +1,320 @@
+"""Label Studio's projects that have a model connected: can each of them work, and if not, why?"""
+
+import base64
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+from label_studio_sdk.client import LabelStudio
+from label_studio_sdk.core.api_error import ApiError
+
+from llm_backend.checkup.findings import Finding, failed, found, ok, summary, warning, within
+from llm_backend.checkup.label_studio import VisitError, as_dict, refused_address, unreachable
+from llm_backend.errors import BackendError, StorageError, reason_phrase
+from llm_backend.inputs import FileReader, label_studio_for
+from llm_backend.labeling_config import LabelingConfig
+from llm_backend.parameters import check_address, parse_extra_params, require_settings
+from llm_backend.plan import Plan, make_plan
+from llm_backend.services import Services
+from llm_backend.settings import Settings
+from llm_backend.storage import Project
+from llm_backend.values import Json
+
+_PROJECT_SECONDS = 60.0
+_MOST_PROJECTS = 500
+_PAGE_SIZE = 100
+_SUBMISSIONS = {"ANNOTATION_CREATED", "ANNOTATION_UPDATED"}
+
+
+class Projects:
+    """The projects that the token's owner sees, the newest first."""
+
+    def __init__(
+        self, settings: Settings, services: Services, client: LabelStudio, *, is_running: bool
+    ) -> None:
+        self._settings = settings
+        self._services = services
+        self._client = client
+        self._is_running = is_running
+        self._looked_at = 0
+
+    def findings(self, seconds: float) -> Iterator[Finding]:
+        """One for each project with a model; at most so many projects, and so long, as a check may take."""
+        deadline = time.monotonic() + seconds
+        has_model = False
+        total = 0
+        try:
+            pages = within(seconds, lambda: _asked(self._list))
+            total = getattr(pages.response, "count", 0) or 0
+            projects = iter(pages)
+            while self._looked_at < _MOST_PROJECTS:
+                left = deadline - time.monotonic()
+                project = within(left, lambda: _asked(lambda: next(projects, None)))
+                if project is None:
+                    break
+                finding = self._look_at(as_dict(project), min(_PROJECT_SECONDS, left))
+                self._looked_at += 1
+                if finding is not None:
+                    has_model = True
+                    yield finding
+        except TimeoutError:
+            yield warning(f"projects: the time is up after {self._looked_at} of {total or 'all'} projects")
+        except BackendError as error:
+            yield failed(f"projects: {error.reason}")
+        else:
+            if self._looked_at < total:
+                yield warning(f"projects: only the newest {self._looked_at} of {total} were looked at")
+            if not has_model:
+                yield found("projects", deadline - time.monotonic(), self._none_connected)
+
+    def _none_connected(self) -> Finding:
+        address = f"http://localhost:{self._settings.port}"
+        refused = _asked(lambda: refused_address(self._client, address))
+        return warning(
+            f"projects: none has a model connected; add this server in Settings > Model, such as {address}"
+            + (f". {refused}" if refused else "")
+        )
+
+    def _list(self) -> Any:
+        return self._client.projects.list(include="id,title,label_config,created_at", page_size=_PAGE_SIZE)
+
+    def _look_at(self, project: Json, seconds: float) -> Finding | None:
+        """What is found of the project, or None when it has no model."""
+        name = f'project {project["id"]} "{project.get("title") or ""}"'
+        none_connected = Finding("ok", "")
+
+        def look() -> Finding:
+            models = [as_dict(model) for model in _asked(lambda: self._client.ml.list(project=project["id"]))]
+            if not models:
+                return none_connected
+            looked_at = tuple(self._model(project, name, model) for model in models)
+            if len(looked_at) == 1:
+                return looked_at[0]
+            return summary(f"{name} has {len(models)} models:", looked_at)
+
+        finding = found(name, seconds, look)
+        return None if finding is none_connected else finding
+
+    def _model(self, project: Json, name: str, model: Json) -> Finding:
+        """What is found of one model of the project."""
+        url = _shown(str(model.get("url") or ""))
+        key = _project_string(project)
+        known = self._known(key)
+        disconnected = model.get("state") == "DI"
+        if known.label_config is None and _port(url) != self._settings.port:
+            other = f"{name}: the model {url} is not on this server's port {self._settings.port}, not checked"
+            return warning(f"{other}; Label Studio cannot reach it") if disconnected else ok(other)
+        problems = list(self._connection(model, url))
+        prompt = "the one used last" if known.prompt else "the default prompt"
+        try:
+            plan = self._plan(project, key, model, known)
+        except BackendError as error:
+            told = reason_phrase(error.reason)  # which Label Studio may have kept
+            problems = [problem for problem in problems if told not in problem.text]
+            problems.append(failed(error.reason))
+        else:
+            problems += self._labeling_config(plan.config)
+            problems += self._first_task(project, plan)
+            if plan.prompt is None:
+                prompt = "none"
+                problems.append(
+                    warning("Retrieve Predictions has no prompt: use one in a task, or set DEFAULT_PROMPT")
+                )
+            if _has_other_version(model, plan):
+                problems.append(
+                    warning(
+                        f"Label Studio holds version {model['model_version']}, these settings make "
+                        f"{plan.model_version}: start the server again, or another one answers there"
+                    )
+                )
+        problems += self._webhook(project, model, url)
+        if not model.get("is_interactive"):
+            problems.append(
+                warning("Shift+Enter does nothing: switch Interactive preannotations on in Settings > Model")
+            )
+        state = model.get("readable_state") or model.get("state")
+        return summary(f"{name}: {state} at {url}, prompt of batches: {prompt}", tuple(problems))
+
+    def _connection(self, model: Json, url: str) -> Iterator[Finding]:
+        """Why Label Studio cannot use the model, as far as that is about addresses and passwords."""
+        user = self._settings.basic_auth_user
+        same_user = model.get("basic_auth_user") == user and model.get("basic_auth_pass_is_set")
+        said = _reason(str(model.get("error_message") or ""))
+        if user is not None and not same_user:
+            yield failed(
+                "the server asks for Basic auth: type its user and password in Settings > Model "
+                f"(there is {'another user' if model.get('basic_auth_user') else 'none'} now)"
+            )
+        elif user is None and model.get("basic_auth_pass_is_set"):
+            yield warning(
+                "Settings > Model has a password, but the server asks for none: set BASIC_AUTH_USER and _PASS"
+            )
+        elif model.get("state") == "ER" and said.startswith("401"):
+            yield failed("the password in Settings > Model is not that of BASIC_AUTH_PASS")
+        elif model.get("state") == "ER":
+            yield failed(f"Label Studio says: {said}")
+        if model.get("state") != "DI":
+            return
+        # For a model that it does not reach, Label Studio keeps the message of an earlier error.
+        refused = _asked(lambda: refused_address(self._client, str(model.get("url") or "")))
+        if refused:
+            yield failed(refused)
+        elif self._is_running:
+            yield failed(
+                f"Label Studio does not reach {url}, though the server runs here: the address must lead here "
+                "from Label Studio's machine or container (host.docker.internal instead of localhost)"
+            )
+        else:
+            yield warning("Label Studio reaches nobody there: start the server, and check again")
+
+    def _plan(self, project: Json, key: str, model: Json, known: Project) -> Plan:
+        """How the project's tasks would be answered.
+
+        Raises:
+            BackendError: the labeling config, the extra params or the settings cannot work.
+        """
+        label_studio = label_studio_for(
+            self._settings, key, setup_url=known.label_studio_url, setup_token=known.label_studio_token
+        )
+        extra = parse_extra_params(model.get("extra_params")).as_json()
+        plan = make_plan(
+            self._settings, str(project.get("label_config") or ""), extra, known.prompt, label_studio
+        )
+        require_settings(plan.parameters)
+        check_address(plan.parameters, self._settings)
+        return plan
+
+    def _labeling_config(self, config: LabelingConfig) -> Iterator[Finding]:
+        """Controls that are not filled though somebody may expect it."""
+        for control in config.left_alone:
+            yield warning(f"not filled: {control}")
+        for tag in config.interface.controls or ():
+            to_names = [str(name).strip() for name in tag.to_name or ()]
+            wanted = str(tag.get_attr("llm", "")).lower()
+            expected = wanted == "true" or (tag.tag or "").lower() in ("choices", "textarea")
+            if expected and wanted != "false" and config.object_name not in to_names:
+                yield warning(
+                    f'not filled: {tag.tag} {tag.name} has toName="{",".join(to_names)}", '
+                    f'the prompt has toName="{config.object_name}"'
+                )
+
+    def _first_task(self, project: Json, plan: Plan) -> Iterator[Finding]:
+        """Whether what the labeling config and the prompt name is in the first task, files included."""
+        tasks = _asked(
+            lambda: iter(self._client.tasks.list(project=project["id"], page_size=1, fields="task_only"))
+        )
+        first = _asked(lambda: next(tasks, None))
+        if first is None:
+            yield warning("it has no tasks yet: import some")
+            return
+        task = as_dict(first)
+        with TemporaryDirectory() as folder:  # what is read must not get into the server's cache
+            reader = FileReader(self._settings.model_copy(update={"model_dir": Path(folder)}))
+            try:
+                replace(plan, prompt=plan.prompt or "?").completion_request(task.get("data") or {}, reader)
+            except BackendError as error:
+                yield failed(f"task {task.get('id')}: {error.reason}")
+            finally:
+                reader.close()
+
+    def _webhook(self, project: Json, model: Json, url: str) -> Iterator[Finding]:
+        """Whether Label Studio tells of submitted annotations. Used prompts are known without it."""
+        address = str(model.get("url") or "").rstrip("/") + "/webhook"
+        hooks = [
+            as_dict(hook) for hook in _asked(lambda: self._client.webhooks.list(project=str(project["id"])))
+        ]
+        problems = [
+            self._webhook_problem(hook) for hook in hooks if str(hook.get("url")).rstrip("/") == address
+        ]
+        if problems and None in problems:
+            return
+        why = next(filter(None, problems), f"is missing: add {url}/webhook in Settings > Webhooks")
+        text = f"the webhook {why}; without it submitted prompts are not remembered"
+        if self._settings.remember_prompt == "submitted":
+            yield failed(f"{text}, and REMEMBER_PROMPT=submitted remembers no others")
+        else:
+            yield warning(f"{text}, only used ones")
+
+    def _webhook_problem(self, hook: Json) -> str | None:
+        if not hook.get("is_active"):
+            return "is switched off: switch it on in Settings > Webhooks"
+        actions = set(map(str, hook.get("actions") or ()))
+        if not hook.get("send_payload") or not (hook.get("send_for_all_actions") or actions >= _SUBMISSIONS):
+            return "does not send annotations: let it send the payload for created and updated annotations"
+        if not self._settings.webhook_is_trusted and not self._has_credentials(hook):
+            return (
+                "has no credentials: add the header Authorization: Basic <base64 of user:password> in "
+                "Settings > Webhooks, or set WEBHOOK_UPDATES_PROMPT=1"
+            )
+        return None
+
+    def _has_credentials(self, hook: Json) -> bool:
+        password = self._settings.basic_auth_pass
+        pair = f"{self._settings.basic_auth_user}:{password.get_secret_value() if password else ''}"
+        expected = f"basic {base64.b64encode(pair.encode()).decode()}"
+        headers = hook.get("headers") or {}
+        given = [str(value) for name, value in headers.items() if str(name).lower() == "authorization"]
+        return any(value[:6].lower() + value[6:] == expected for value in given)
+
+    def _known(self, key: str) -> Project:
+        """What this server remembers of the project; nothing before its first start."""
+        file = self._services.database.file
+        if file is not None and not file.exists():
+            return Project()
+        try:
+            return self._services.projects.get(key)
+        except StorageError:  # which is a finding of its own
+            return Project()
+
+
+def _asked(ask: Callable[[], Any]) -> Any:
+    """What Label Studio answers.
+
+    Raises:
+        VisitError: it refuses, or is not there any more.
+    """
+    try:
+        return ask()
+    except ApiError as error:
+        raise VisitError(f"Label Studio answers with status {error.status_code}") from None
+    except httpx.HTTPError as error:
+        raise VisitError(unreachable("Label Studio", error)) from None
+
+
+def _project_string(project: Json) -> str:
+    """The string by which requests name the project: `<id>.<created>`."""
+    created = project.get("created_at")
+    return f"{project['id']}.{int(created.timestamp())}" if isinstance(created, datetime) else ""
+
+
+def _has_other_version(model: Json, plan: Plan) -> bool:
+    """Whether the model that Label Studio has just asked is of other settings than these."""
+    version = model.get("model_version")
+    asked_now = model.get("state") == "CO" and model.get("auto_update") is not False
+    return bool(asked_now and version and version != plan.model_version)
+
+
+def _reason(message: str) -> str:
+    """The sentence of ours in what Label Studio made of an answer: `422 Client Error: ... for url: ...`."""
+    told = message.partition(" for url: ")[0]
+    return told.partition(" Client Error: ")[2] if told.startswith("422") else told
+
+
+def _shown(url: str) -> str:
+    """The address without a password in it."""
+    scheme, separator, rest = url.rpartition("://")
+    return f"{scheme}{separator}{rest.rpartition('@')[2]}".rstrip("/")
+
+
+def _port(url: str) -> int | None:
+    try:
+        parts = urlsplit(url)
+        return parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+    except ValueError:
+        return None
