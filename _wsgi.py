@@ -7,6 +7,9 @@ import argparse
 import logging
 import sys
 
+from werkzeug.serving import run_simple
+
+from llm_backend import logs
 from llm_backend.api import create_app
 from llm_backend.errors import SettingsError
 from llm_backend.services import services_of_this_process
@@ -52,17 +55,8 @@ try:
 except SettingsError as error:
     sys.exit(error.reason)
 
-logging.basicConfig(
-    level=services.settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-)
-for chatty in (
-    "httpx",
-    "httpcore",
-    "httpx2",
-    "httpcore2",
-    "openai",
-):  # at DEBUG they would log prompts and headers
-    logging.getLogger(chatty).setLevel(logging.WARNING)
+logs.configure(services.settings)
+_log = logging.getLogger(__name__)
 
 app = create_app(InteractiveLLM, services)
 services.start()
@@ -70,6 +64,8 @@ services.start()
 if arguments:
     port = services.settings.port if arguments.port is None else arguments.port
     try:
-        app.run(host=arguments.host, port=port, threaded=True)
+        _log.info("Listening at http://%s:%d, for development", arguments.host, port)
+        # What `app.run` calls, without its banner on stdout; werkzeug's line for each request is not logged.
+        run_simple(arguments.host, port, app, threaded=True)
     finally:
         services.close()

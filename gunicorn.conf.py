@@ -6,6 +6,9 @@ import sys
 from types import FrameType
 from typing import Any
 
+from gunicorn.glogging import Logger
+
+from llm_backend import logs
 from llm_backend.errors import SettingsError
 from llm_backend.settings import load_settings
 
@@ -24,6 +27,19 @@ preload_app = False  # the embedded model and the database must not be shared ac
 control_socket_disable = True  # it needs a HOME that can be written
 worker_tmp_dir = next(filter(os.path.isdir, ["/dev/shm"]), None)  # noqa: S108 - heartbeats stay off the disk
 loglevel = _settings.log_level.lower()
+
+
+class _OneFormat(Logger):  # type: ignore[misc] # gunicorn has no types
+    """gunicorn's logger, in the master, too: its handlers write as all others do, without secrets."""
+
+    def setup(self, cfg: Any) -> None:
+        super().setup(cfg)
+        logs.configure(_settings)
+        for handler in (*self.error_log.handlers, *self.access_log.handlers):
+            handler.setFormatter(logs.make_formatter(_settings))
+
+
+logger_class = _OneFormat
 
 
 def post_worker_init(worker: Any) -> None:

@@ -3,10 +3,12 @@
 import functools
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from label_studio_sdk.label_interface.interface import LabelInterface
 
+from llm_backend import logs
 from llm_backend.errors import BackendError, LabelingConfigError, StorageError
 from llm_backend.inputs import label_studio_for
 from llm_backend.labeling_config import LabelingConfig, parse_labeling_config
@@ -16,7 +18,7 @@ from llm_backend.plan import Plan, make_plan
 from llm_backend.regions import clear_stale, empty_prediction, error_prediction
 from llm_backend.services import Services, services_of_this_process
 from llm_backend.storage import Project
-from llm_backend.values import Json
+from llm_backend.values import Json, Usage
 
 _log = logging.getLogger(__name__)
 _SUBMITTED = ("ANNOTATION_CREATED", "ANNOTATIONS_CREATED", "ANNOTATION_UPDATED")
@@ -40,18 +42,22 @@ class InteractiveLLM(LabelStudioMLBase):
     ) -> list[Json | list[Json]]:
         """One entry per task, in order. With a context the request is interactive: one task, a person waits.
 
+        What the request came to is in `usage` afterwards.
+
         Raises:
             BackendError: the request as a whole cannot be answered; the reason says what to do.
         """
         if context:
             [task] = tasks
-            return [self._answer_person(task, context)]
+            with logs.context(task=_id_of(task)):
+                return [self._answer_person(task, context)]
         plan = self._plan(self._project.prompt)
         if plan.prompt is None:
             return [[] for _ in tasks]
         require_settings(plan.parameters)
         with self._services.places.one():
-            return self._services.batches.run(self.project_id, plan, tasks)
+            entries, self.usage = self._services.batches.run(self.project_id, plan, tasks)
+        return entries
 
     def fit(self, event: str, data: Json, **kwargs: Any) -> Json:
         """Remembers the prompt of a submitted annotation. Only a project known from `/setup` has a memory."""
@@ -139,7 +145,9 @@ class InteractiveLLM(LabelStudioMLBase):
         except BackendError as error:
             if not self._services.settings.show_errors or config.response is None:
                 raise
-            _log.warning("Task %s of project %s: %s", task.get("id"), self.project_id, error.reason)
+            _log.warning("Project %s: no prediction: %s", self.project_id, error.logged)
+            _log.debug("The reason: %s", error.reason)
+            self.usage = replace(self.usage, predicted=0, outcome=error.code)
             prediction = error_prediction(config, prompt, error.reason)
         clear_stale(config, prediction, context)
         return prediction
@@ -151,6 +159,7 @@ class InteractiveLLM(LabelStudioMLBase):
         require_settings(plan.parameters)
         with self._services.places.one():
             completion = self._services.completer.ask_anew(plan, task["data"])
+        self.usage = Usage(1, tokens_in=completion.prompt_tokens, tokens_out=completion.completion_tokens)
         prediction = plan.prediction(task["data"], completion, self._services.reader)
         if self._services.settings.remember_prompt == "used":
             self._remember_used(plan.prompt)
@@ -161,7 +170,7 @@ class InteractiveLLM(LabelStudioMLBase):
         try:
             self._services.projects.remember_prompt(self.project_id, prompt)
         except StorageError as error:
-            _log.error("The prompt of project %s is not remembered: %s", self.project_id, error.reason)
+            _log.error("The prompt of project %s is not remembered: %s", self.project_id, error.logged)
 
     @property
     def _config_text(self) -> str:
@@ -178,6 +187,12 @@ class InteractiveLLM(LabelStudioMLBase):
             setup_token=project.label_studio_token,
         )
         return make_plan(self._services.settings, self._config_text, self.extra_params, prompt, label_studio)
+
+
+def _id_of(task: Json) -> int | None:
+    """Label Studio's number of the task. What else a client may send is task data, not for every line."""
+    task_id = task.get("id")
+    return task_id if isinstance(task_id, int) else None
 
 
 def _typed_prompt(config: LabelingConfig, context: Json | None) -> str | None:

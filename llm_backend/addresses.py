@@ -13,6 +13,7 @@ class AddressRefusedError(BackendError):
 
     code = "address_refused"
     status = 422
+    may_quote = True
 
 
 def checked_address(host: str, port: int, allowed_hosts: Collection[str]) -> str:

@@ -3,19 +3,22 @@
 import hmac
 import json
 import logging
+import re
+import secrets
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from dataclasses import asdict
 from datetime import UTC, datetime
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
-from llm_backend import __version__
+from llm_backend import __version__, logs
 from llm_backend.errors import (
     BackendError,
     RequestError,
@@ -27,12 +30,17 @@ from llm_backend.errors import (
 )
 from llm_backend.ml_base import LabelStudioMLBase
 from llm_backend.parameters import missing_settings, parse_extra_params, resolve_parameters
+from llm_backend.redaction import hide
 from llm_backend.services import Services
 from llm_backend.settings import Settings
 from llm_backend.storage import Job, Progress
-from llm_backend.values import Json
+from llm_backend.values import Json, Usage
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 _log = logging.getLogger(__name__)
+_SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 _OPEN_TO_ALL = {"health", "webhook"}
 _JOBS_PAGE = (Path(__file__).parent / "pages" / "jobs.html").read_text(encoding="utf-8")
 _PAGE_POLICY = "style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'"
@@ -93,9 +101,11 @@ def create_app(make_model: ModelFactory, services: Services) -> Flask:  # noqa: 
         payload = _payload()
         project = _field(payload, "project", str)
         model = make_model(project, _field(payload, "schema", str), services=services)
+        _say(project=project)
         model.set_extra_params(payload.get("extra_params"))
         url = _field(payload, "hostname", str, required=False)
         token = _field(payload, "access_token", str, required=False)
+        hide(token or "")
         if url:
             model.set_label_studio(url, token or "")
         return _json({"model_version": model.model_version})
@@ -111,16 +121,21 @@ def create_app(make_model: ModelFactory, services: Services) -> Flask:  # noqa: 
         _field(context or {}, "result", list, required=False, parent="params.context.")
         if context and len(tasks) != 1:
             raise RequestError("An interactive request, one with params.context, must hold exactly one task")
+        _say(project=project, tasks=len(tasks), **asdict(Usage()))
         model = make_model(project, label_config, services=services)
-        return _json({"results": model.predict(tasks, context=context)})
+        results = model.predict(tasks, context=context)
+        _say(**asdict(model.usage))
+        return _json({"results": results})
 
     @app.post("/webhook")
     def webhook() -> tuple[Response, int]:
         if not settings.webhook_is_trusted and not _has_credentials(settings):
+            _say(outcome="ignored")
             return _json({"status": "ignored"}), HTTPStatus.CREATED
         payload = _payload()
         action = _field(payload, "action", str)
         project = _webhook_project(payload)
+        _say(project=project)
         if project:
             make_model(project, None, services=services).fit(action, payload)
         return _json({"status": "ok"}), HTTPStatus.CREATED
@@ -168,12 +183,21 @@ def create_app(make_model: ModelFactory, services: Services) -> Flask:  # noqa: 
         services.metrics.request(endpoint, response.status_code)
         level = logging.DEBUG if endpoint in ("health", "metrics") else logging.INFO
         milliseconds = (time.monotonic() - g.get("started", time.monotonic())) * 1000
-        _log.log(level, "%s %s %s %.0f ms", request.method, endpoint, response.status, milliseconds)
+        fields = {
+            "method": request.method,
+            "endpoint": endpoint,
+            "status": response.status_code,
+            "milliseconds": round(milliseconds, 1),
+        }
+        said = {"outcome": "ok", **g.get("said", {})}
+        _log.log(level, "request", extra=logs.with_fields(**fields, **said))
         return response
 
     @app.errorhandler(Exception)
     def answer_error(error: Exception) -> Response:
         if isinstance(error, BackendError):
+            _say(reason=error.logged if error.logged != error.code else None)
+            _log.debug("The reason: %s", error.reason)
             return _error_response(error.status, error.code, error.reason)
         if isinstance(error, HTTPException):
             code = (error.name or "http_error").lower().replace(" ", "_")
@@ -181,6 +205,7 @@ def create_app(make_model: ModelFactory, services: Services) -> Flask:  # noqa: 
         _log.exception("Unexpected error")
         return _error_response(500, "internal_error", "Internal error: the server's log says more")
 
+    app.wsgi_app = _with_request_id(app.wsgi_app)  # type: ignore[method-assign, assignment]
     return app
 
 
@@ -213,9 +238,33 @@ def _job_summary(job: Job, progress: Progress) -> Json:
 
 def _error_response(status: int, code: str, reason: str) -> Response:
     """The whole reason in the body, and what fits of it in the status line, which Label Studio shows."""
+    _say(outcome=code)
     response = _json({"error": {"code": code, "reason": reason}})
     response.status = f"{int(status)} {reason_phrase(reason)}"
     return response
+
+
+def _say(**fields: Any) -> None:
+    """Has the line that is logged for this request say these, too."""
+    g.setdefault("said", {}).update(fields)
+
+
+def _with_request_id(app: "WSGIApplication") -> "WSGIApplication":
+    """The app with an id for each request, that of its `X-Request-ID` if it is sane: in every line that is
+    logged meanwhile, and in the answer.
+    """
+
+    def answer(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+        given = environ.get("HTTP_X_REQUEST_ID", "")
+        request_id = given if _SANE_REQUEST_ID.fullmatch(given) else secrets.token_hex(6)
+
+        def begin(status: str, headers: list[tuple[str, str]], *error: Any) -> Callable[[bytes], object]:
+            return start_response(status, [*headers, ("X-Request-ID", request_id)], *error)
+
+        with logs.context(request_id=request_id):
+            return app(environ, begin)
+
+    return answer
 
 
 def _json(value: Any) -> Response:

@@ -17,7 +17,7 @@ from llm_backend.recorder import Record, Recorder
 from llm_backend.settings import Settings
 from llm_backend.storage import WorkList
 from llm_backend.storage.work import NewTask, TaskResult, new_job
-from llm_backend.values import Json
+from llm_backend.values import Json, Usage
 from llm_backend.worker import Worker
 
 _log = logging.getLogger(__name__)
@@ -50,8 +50,10 @@ class Batches:
         self._stopping = stopping
         self._timeout = settings.predict_timeout - min(5.0, settings.predict_timeout / 10)
 
-    def run(self, project: str, plan: Plan, tasks: Sequence[Json]) -> list[Json | list[Json]]:
+    def run(self, project: str, plan: Plan, tasks: Sequence[Json]) -> tuple[list[Json | list[Json]], Usage]:
         """One entry per task, in order: its prediction, or an empty list, which Label Studio asks for again.
+
+        Beside them what the request came to.
 
         Answers some seconds before Label Studio gives up. What is not done by then goes on in the background.
 
@@ -59,9 +61,9 @@ class Batches:
             BackendError: no task got a prediction, and something has failed: the first failure.
         """
         if not tasks:
-            return []
+            return [], Usage()
         if len(tasks) == 1:
-            return [self._one(plan, tasks[0])]
+            return self._one(plan, tasks[0])
         deadline = time.monotonic() + self._timeout
         open_until = time.time() + self._timeout + _LATE_SECONDS
         new = [_new_task(task) for task in tasks]
@@ -74,18 +76,28 @@ class Batches:
             extra_params=plan.pinned_params,
             prompt=plan.prompt or "",
         )
-        job_id = self._work.submit(job, new, open_until)
-        self._worker.start()
-        self._wait(job_id, open_until, deadline)
+        with self._worker.tokens_paid(open_until) as paid:
+            job_id = self._work.submit(job, new, open_until)
+            self._worker.start()
+            self._wait(job_id, open_until, deadline)
         results = self._work.hand_over(job_id, identities, job)
-        return self._entries(job_id, identities, results)
+        entries = self._entries(job_id, identities, results)
+        states = [result.state for result in results.values()]
+        return entries, Usage(
+            predicted=sum(map(bool, entries)),
+            background=states.count("pending"),
+            tokens_in=paid[0],
+            tokens_out=paid[1],
+        )
 
-    def _one(self, plan: Plan, task: Json) -> Json:
+    def _one(self, plan: Plan, task: Json) -> tuple[list[Json | list[Json]], Usage]:
         """A task that a person opens. It is no batch, and ends none."""
         completion, replies = self._completer.ask_once(plan, task["data"], patient=True)
         self._recorder.put(Record(replies))
         self._metrics.task("predicted")
-        return plan.prediction(task["data"], completion, self._completer.reader)
+        prediction = plan.prediction(task["data"], completion, self._completer.reader)
+        usage = Usage(1, tokens_in=completion.prompt_tokens, tokens_out=completion.completion_tokens)
+        return [prediction], usage
 
     def _wait(self, job_id: str, open_until: float, deadline: float) -> None:
         """Until the tasks of the request are finished, job or server end, or the deadline has come."""
@@ -94,7 +106,7 @@ class Batches:
                 if not self._work.is_waited_for(job_id, open_until):
                     return
             except StorageError as error:  # it may be back before the deadline
-                _log.error("The work list cannot be used: %s", error.reason)
+                _log.error("The work list cannot be used: %s", error.logged)
             time.sleep(min(remaining, _LOOK_AT_MOST_EVERY_SECONDS))
             with self._changed:
                 self._changed.wait(min(remaining, _LOOK_AGAIN_SECONDS))

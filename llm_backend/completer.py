@@ -51,7 +51,7 @@ class Completer:
             if under_way is None:
                 mine = self._under_way[keys[0]] = Future()
         if under_way is not None:
-            return under_way.result()
+            return replace(under_way.result(), prompt_tokens=0, completion_tokens=0)  # paid for once
         try:
             recent = self._stored.get(keys, max_age=_SAME_REQUEST_SECONDS)
             completion = _from_stored(keys, recent) or self._ask(plan, request, keys)

@@ -69,7 +69,7 @@ class Delivery:
                 rounds += 1
                 jobs = self._work.active_jobs()
             except StorageError as error:
-                _log.error("The work list cannot be used: %s", error.reason)
+                _log.error("The work list cannot be used: %s", error.logged)
                 continue
             for job in jobs:
                 if time.monotonic() < retry_at.get(job.project, 0.0):
@@ -78,8 +78,10 @@ class Delivery:
                     self._advance(job)
                 except Exception as error:
                     # Whatever Label Studio, its client or the database say: what is done stays on the list.
-                    reason = getattr(error, "reason", None) or f"{type(error).__name__}: {error}"[:300]
-                    _log.error("Delivery for project %s failed, trying again soon: %s", job.project, reason)
+                    _log.error(
+                        "Delivery for project %s failed, trying again soon: %s", job.project, _logged(error)
+                    )
+                    _log.debug("The reason: %s", error)
                     retry_at[job.project] = time.monotonic() + _RETRY_SECONDS
 
     def _advance(self, job: Job) -> None:
@@ -150,6 +152,7 @@ class Delivery:
                 refused = LabelStudioRefusedError(f"Label Studio refuses the prediction: {error.body}"[:500])
                 self._work.undeliverable([new[0].row], refused.code, refused.reason)
                 _log.warning("Label Studio refuses the prediction of task %s", new[0].task_id)
+                _log.debug("The reason: %s", refused.reason)
                 new = []
             else:
                 self._deliver(job, new[: len(new) // 2])
@@ -190,6 +193,14 @@ class Delivery:
             max_age=self._settings.cache_days * _DAY_SECONDS, max_rows=self._settings.cache_max_rows
         )
         self._work.prune(max_age=_DAY_SECONDS)
+
+
+def _logged(error: Exception) -> str:
+    """What a log may say at any level: what Label Studio answers may repeat a prediction."""
+    if isinstance(error, BackendError):
+        return error.logged
+    status = getattr(error, "status_code", None)
+    return f"{type(error).__name__} ({status})" if status else type(error).__name__
 
 
 def _version(prediction: Any) -> str | None:

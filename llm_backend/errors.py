@@ -15,15 +15,18 @@ class BackendError(Exception):
     """Root of all errors of this project.
 
     `code` is stable and meant for programs, `status` is the HTTP status to answer with, `reason` is one
-    sentence for a person.
+    sentence for a person. `logged` is what a log may say of it at any level: the reason, or only the code
+    where the reason may repeat something of a task, a prompt or a reply (`may_quote`).
     """
 
     code = "internal_error"
     status = 500
+    may_quote = False
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
+        self.logged = self.code if self.may_quote else reason
 
 
 class SettingsError(BackendError):
@@ -84,6 +87,7 @@ class PromptError(BackendError):
 
     code = "prompt"
     status = 422
+    may_quote = True
 
 
 class InputError(BackendError):
@@ -91,6 +95,7 @@ class InputError(BackendError):
 
     code = "task_data"
     status = 422
+    may_quote = True
 
 
 class UnknownJobError(BackendError):
@@ -208,6 +213,7 @@ def error_of_code(code: str, reason: str) -> BackendError:
     for kind in _all_kinds(BackendError):
         if kind.code == code:
             error.code, error.status = kind.code, kind.status
+    error.logged = error.code
     return error
 
 

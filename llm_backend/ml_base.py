@@ -9,16 +9,20 @@ from typing import Any
 
 from label_studio_sdk.label_interface.interface import LabelInterface
 
-from llm_backend.values import Json
+from llm_backend.values import Json, Usage
 
 
 class LabelStudioMLBase:
-    """One model for one request. `project_id` is what Label Studio sends as `project`."""
+    """One model for one request. `project_id` is what Label Studio sends as `project`.
+
+    `usage` is what its last `predict` came to.
+    """
 
     def __init__(self, project_id: str | None = None, label_config: str | None = None) -> None:
         self.project_id = project_id or ""
         self._label_config = label_config
         self._extra_params: Json | None = None
+        self.usage = Usage()
         self.setup()
 
     @property

@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from llm_backend.addresses import checked_address, host_and_port
 from llm_backend.errors import ExtraParamsError, MissingSettingsError
+from llm_backend.redaction import hide
 from llm_backend.settings import HttpUrl, Settings, header_value
 from llm_backend.values import Endpoint, Json, Parameters, Provider
 
@@ -66,6 +67,8 @@ def parse_extra_params(raw: Any) -> ExtraParams:
         raw = {}
     if not isinstance(raw, dict):
         raise ExtraParamsError("The extra params must be a JSON object")
+    if isinstance(raw.get("api_key"), str):
+        hide(raw["api_key"])
     try:
         return ExtraParams.model_validate(raw)
     except ValidationError as error:

@@ -95,7 +95,7 @@ class Recorder:
                     self._work.finish(connection, self._owner, outcomes)
                 break
             except StorageError as error:
-                _log.error("%d completions are not written yet: %s", len(records), error.reason)
+                _log.error("%d completions are not written yet: %s", len(records), error.logged)
                 failures += 1
                 if self._closing.is_set() and failures > _TRIES_AT_THE_END:
                     return

@@ -36,7 +36,7 @@ _SHOWN_WITH_VALUE = {
     "OPENAI_PROVIDER", "TEMPERATURE", "NUM_RESPONSES", "LLM_TIMEOUT", "LLM_MAX_RETRIES",
     "MAX_CONCURRENCY", "PREDICT_TIMEOUT", "LEASE_SECONDS", "WEBHOOK_UPDATES_PROMPT", "LOG_LEVEL", "PORT",
     "WORKERS", "THREADS", "IMAGE_INPUT", "IMAGE_MAX_SIDE", "IMAGE_MAX_PAGES", "IMAGE_MAX_PIXELS",
-    "FETCH_TIMEOUT", "FETCH_MAX_BYTES", "MAX_REQUEST_BYTES",
+    "FETCH_TIMEOUT", "FETCH_MAX_BYTES", "MAX_REQUEST_BYTES", "LOG_FORMAT",
 }  # fmt: skip
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
@@ -281,6 +281,9 @@ class Settings(BaseModel):
     )
     log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(_upper)] = Field(
         "INFO", description="`DEBUG`, `INFO`, `WARNING` or `ERROR`"
+    )
+    log_format: Annotated[Literal["text", "json"], BeforeValidator(_lower)] = Field(
+        "text", description="`text`, or `json`: one object per line"
     )
     port: int = Field(9090, ge=0, le=65535, description="Port to listen on")
     workers: int = Field(1, ge=1, le=64, description="Processes; one is enough for `embedded`")

@@ -114,6 +114,21 @@ class Completion:
 
 
 @dataclass(frozen=True, slots=True)
+class Usage:
+    """What a request for predictions came to, for the log.
+
+    `predicted` tasks got a prediction, `background` ones go on in the background. Tokens are those paid for
+    by this request; of a batch, those of this process. `outcome` is `ok` or the code of an error.
+    """
+
+    predicted: int = 0
+    background: int = 0
+    tokens_in: int = 0
+    tokens_out: int = 0
+    outcome: str = "ok"
+
+
+@dataclass(frozen=True, slots=True)
 class ControlValue:
     """The value of one region: of the control of that name and kind, with the share or probability it has."""
 

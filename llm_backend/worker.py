@@ -7,8 +7,11 @@ import logging
 import threading
 import time
 from collections import deque
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
+from llm_backend import logs
 from llm_backend.completer import Completer
 from llm_backend.errors import (
     AuthenticationFailedError,
@@ -32,7 +35,7 @@ from llm_backend.settings import Settings
 from llm_backend.storage import Job, Projects, WorkItem, WorkList
 from llm_backend.storage.completions import KeyedReply
 from llm_backend.storage.work import Outcome
-from llm_backend.values import Endpoint
+from llm_backend.values import Completion, Endpoint
 
 _log = logging.getLogger(__name__)
 
@@ -78,6 +81,7 @@ class Worker:
         self._plans: dict[str, Plan] = {}
         self._proven: set[str] = set()  # jobs of which something has succeeded here
         self._taken: dict[str, deque[WorkItem]] = {}
+        self._paid: dict[float, list[int]] = {}
         self._under_way: set[int] = set()  # rows of the tasks that are being worked on
         self._running = 0
         self._lock = threading.Lock()
@@ -104,6 +108,15 @@ class Worker:
             left = list(self._taken)
         self._give_back(left)
 
+    @contextmanager
+    def tokens_paid(self, wanted_until: float) -> Iterator[list[int]]:
+        """The tokens, in and out, that this process pays in the block for tasks wanted until just then."""
+        self._paid[wanted_until] = paid = [0, 0]
+        try:
+            yield paid
+        finally:
+            del self._paid[wanted_until]
+
     def _run(self) -> None:
         said_at = renewed_at = time.monotonic()
         while not self._closing.is_set():
@@ -118,7 +131,7 @@ class Worker:
                     said_at = time.monotonic()
                     self._say_progress(jobs)
             except StorageError as error:
-                _log.error("The work list cannot be used: %s", error.reason)
+                _log.error("The work list cannot be used: %s", error.logged)
             except Exception:
                 _log.exception("Unexpected error while taking tasks")
             self._start_runners()
@@ -164,7 +177,9 @@ class Worker:
         """One thread: item after item, until there is none that may start."""
         try:
             while (begun := self._begin()) is not None:
-                self._one(*begun)
+                plan, limiter, item = begun
+                with logs.context(batch=item.job_id, task=item.task_id):
+                    self._one(plan, limiter, item)
         except Exception:
             _log.exception("Unexpected error in a batch")
         finally:
@@ -194,6 +209,7 @@ class Worker:
     def _one(self, plan: Plan, limiter: Limiter, item: WorkItem) -> None:
         """One task, from its data to a written outcome."""
         replies: tuple[KeyedReply, ...] = ()
+        completion = Completion(())
         hopeless: BackendError | None = None
         try:
             completion, replies = self._completer.ask_once(plan, item.data)
@@ -203,7 +219,7 @@ class Worker:
             outcome = Outcome(item)
         except StorageError as error:
             limiter.failed()
-            _log.error("Task %s waits for the database: %s", item.task_id, error.reason)
+            _log.error("Task %s waits for the database: %s", item.task_id, error.logged)
             outcome = Outcome(item)
             time.sleep(_IDLE_SECONDS)
         except ConnectionFailedError as error:
@@ -217,7 +233,8 @@ class Worker:
         except BackendError as error:
             limiter.failed()
             self._metrics.task(error.code)
-            _log.warning("Task %s has no prediction: %s", item.task_id, error.reason)
+            _log.warning("Task %s has no prediction: %s", item.task_id, error.logged)
+            _log.debug("The reason: %s", error.reason)
             outcome = Outcome(item, code=error.code, reason=error.reason)
         except Exception:
             limiter.failed()
@@ -233,6 +250,9 @@ class Worker:
             outcome = Outcome(item, prediction, tokens)
         with self._lock:
             self._under_way.discard(item.row)
+            paid = self._paid.get(item.wanted_until, [0, 0])
+            paid[0] += completion.prompt_tokens
+            paid[1] += completion.completion_tokens
         self._recorder.put(Record(replies, outcome))
         if hopeless is not None:
             self._give_up(item.job_id, hopeless, item.taken_at)
@@ -280,7 +300,8 @@ class Worker:
         except StorageError:  # the next task will find the same
             return
         if ended:
-            _log.error("The batch %s stops: %s", job_id, error.reason)
+            _log.error("The batch %s stops: %s", job_id, error.logged)
+            _log.debug("The reason: %s", error.reason)
         with self._changed:
             self._changed.notify_all()
 

@@ -8,8 +8,8 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -83,9 +83,21 @@ def stub_llm(latency: float = 0.0, faults: str = "none") -> Iterator[str]:
 
 
 @contextmanager
-def backend(stub_url: str, *, model_dir: Path | None = None, **variables: str) -> Iterator[Server]:
-    """The backend with one worker under gunicorn, asking the stub; its state is in `model_dir`."""
-    with TemporaryDirectory() as scratch:
+def backend(
+    stub_url: str,
+    *,
+    model_dir: Path | None = None,
+    output: str = "",
+    program: Sequence[str] = ("-m", "gunicorn", "_wsgi:app"),
+    **variables: str,
+) -> Iterator[Server]:
+    """The backend with one worker under gunicorn, asking the stub; its state is in `model_dir`.
+
+    What it writes to stdout and stderr is added to the file `output`. `program` is what Python runs.
+    """
+    with ExitStack() as stack:
+        scratch = stack.enter_context(TemporaryDirectory())
+        written = stack.enter_context(open(output, "ab")) if output else None
         port = _free_port()
         environment = {
             "PATH": os.environ["PATH"],
@@ -99,7 +111,12 @@ def backend(stub_url: str, *, model_dir: Path | None = None, **variables: str) -
         }
         started = time.monotonic()
         process = subprocess.Popen(
-            [sys.executable, "-m", "gunicorn", "_wsgi:app"], cwd=ROOT, env=environment, start_new_session=True
+            [sys.executable, *program],
+            cwd=ROOT,
+            env=environment,
+            start_new_session=True,
+            stdout=written,
+            stderr=written,
         )
         try:
             url = f"http://127.0.0.1:{port}"

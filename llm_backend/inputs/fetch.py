@@ -25,6 +25,7 @@ from llm_backend.addresses import AddressRefusedError, checked_addresses
 from llm_backend.errors import InputError
 from llm_backend.inputs.connections import CheckedAdapter, Watchdog
 from llm_backend.inputs.label_studio import LabelStudio, origin_of
+from llm_backend.redaction import hide
 
 _MAX_REDIRECTS = 5
 _REDIRECTS = (301, 302, 303, 307, 308)
@@ -169,6 +170,7 @@ class Fetcher:
                 known = str(json.loads(body)["access"])
             finally:
                 answer.close()
+            hide(known)
             expires = float(_claims(known).get("exp") or 0) - _TOKEN_SECONDS_LEFT
             with self._lock:
                 if len(self._access_tokens) >= _MAX_ADAPTERS:

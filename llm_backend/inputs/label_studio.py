@@ -5,6 +5,7 @@ import re
 from dataclasses import dataclass, field
 from urllib.parse import unquote, urlsplit
 
+from llm_backend.redaction import hide
 from llm_backend.settings import Settings
 
 Origin = tuple[str, str, int]
@@ -66,6 +67,7 @@ def label_studio_for(
     What `/setup` brought counts only while Basic auth guards it, and each token goes only where it was said
     to belong: the environment's to LABEL_STUDIO_URL, that of `/setup` to the address it came with.
     """
+    hide(setup_token or "")
     project_id = project.partition(".")[0]
     said = LabelStudio(setup_url, setup_token or "", project_id) if setup_url else None
     if settings.basic_auth_user is None or (said and not said.origin[0]):

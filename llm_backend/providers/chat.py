@@ -4,6 +4,7 @@ Parameters that a model refuses are left out, or asked for in a simpler form, an
 `n` is not honoured, replies are asked for one by one, side by side; this is also the only place that retries.
 """
 
+import contextvars
 import logging
 import random
 import re
@@ -123,7 +124,10 @@ class ChatClient:
 
     def _ask_side_by_side(self, request: CompletionRequest, counts: list[int], deadline: float) -> Completion:
         """All the calls at once. What fails counts only when nothing succeeds."""
-        calls = [self._pool.submit(self._ask, request, count, deadline) for count in counts]
+        calls = [
+            self._pool.submit(contextvars.copy_context().run, self._ask, request, count, deadline)
+            for count in counts
+        ]
         done, late = wait(calls, timeout=max(0.0, deadline - time.monotonic()))
         for call in late:
             call.cancel()
@@ -133,7 +137,8 @@ class ChatClient:
         if failure and not succeeded:
             raise failure
         if failure:
-            _log.warning("%d of %d replies failed: %s", len(counts) - len(succeeded), len(counts), failure)
+            said = failure.logged if isinstance(failure, BackendError) else type(failure).__name__
+            _log.warning("%d of %d replies failed: %s", len(counts) - len(succeeded), len(counts), said)
         return _joined(succeeded)
 
     def _ask(
@@ -153,6 +158,7 @@ class ChatClient:
             try:
                 return self._call(arguments, deadline, for_batch=for_batch)
             except Exception as error:
+                _log.debug("%s has not answered: %s", self._provider.TITLE, error)
                 if has_pictures and refuses_pictures(error):
                     self._remember_refused(request.model, "pictures")
                     continue
@@ -168,7 +174,7 @@ class ChatClient:
                 raise failure
             if pause is None or time.monotonic() + pause >= deadline:
                 raise failure
-            _log.info("%s Trying again in %.1f s.", failure.reason, pause)
+            _log.info("%s Trying again in %.1f s.", failure.logged, pause)
             if self._closing.wait(pause):
                 raise failure
 
@@ -176,6 +182,8 @@ class ChatClient:
         remaining = deadline - time.monotonic()
         if remaining <= 0:
             raise timed_out(self._provider.TITLE)
+        if _log.isEnabledFor(logging.DEBUG):
+            _log.debug("Sent to %s: %s", self._provider.TITLE, _without_pictures(arguments))
         # `post` is what `chat.completions.create` calls, without its walk through types that are right here.
         answer = self._connected(for_batch=for_batch).post(
             "/chat/completions",
@@ -183,6 +191,7 @@ class ChatClient:
             body=arguments,
             options={"timeout": httpx2.Timeout(remaining, connect=min(remaining, _CONNECT_SECONDS))},
         )
+        _log.debug("%s answers: %s", self._provider.TITLE, answer)
         completion = self._completion(answer)
         if len(answer.choices) < arguments.get("n", 1):
             self._remember_refused(arguments["model"], "n")
@@ -271,6 +280,17 @@ class ChatClient:
         )
         with self._lock:
             self._refused[model] = self._not_honoured(model) | {parameter}
+
+
+def _without_pictures(value: Any) -> Any:
+    """The arguments of a call as a log shows them: of a picture only how long its data URL is."""
+    if isinstance(value, dict):
+        return {name: _without_pictures(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_without_pictures(item) for item in value]
+    if isinstance(value, str) and value.startswith("data:image/"):
+        return f"a picture of {len(value)} characters"
+    return value
 
 
 def _content(message: Message) -> str | list[dict[str, Any]]:

@@ -12,6 +12,7 @@ import httpx2
 from openai import OpenAI
 
 from llm_backend.errors import ConnectionFailedError
+from llm_backend.redaction import hide
 from llm_backend.values import Endpoint
 
 TITLE = "The embedded model"
@@ -53,6 +54,7 @@ def _started(model_path: str) -> tuple[Any, str]:
 
 def _start(model_path: str) -> tuple[Any, str]:
     api_key = secrets.token_urlsafe(32)
+    hide(api_key)
     try:
         import xllamacpp
 

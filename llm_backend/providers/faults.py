@@ -173,13 +173,15 @@ def _from_status(error: openai.APIStatusError, endpoint: Endpoint, title: str, m
     if status == 402 or code in _QUOTA_CODES:
         return QuotaExhaustedError(f"{title} has no quota left for this key ({status}): check its billing")
     if status == 403:
-        return AuthenticationFailedError(f"{title} does not let this key do that (403): check {key}{quoted}")
+        return _with_quote(
+            AuthenticationFailedError(f"{title} does not let this key do that (403): check {key}"), quoted
+        )
     if status == 404:
         return ModelNotFoundError(
             f"{title} does not know the model {model} (404): check its name and the address"
         )
     if status == 429 and "too large" in _message(error).lower():  # waiting does not make it smaller
-        return CompletionRefusedError(f"{title} refused the request ({status}){quoted}")
+        return _with_quote(CompletionRefusedError(f"{title} refused the request ({status})"), quoted)
     if status == 429:
         return RateLimitedError(f"{title} asks to slow down (429): try again later", _retry_after(error))
     if code in _FILTER_CODES or "content_filter" in _message(error):
@@ -188,7 +190,13 @@ def _from_status(error: openai.APIStatusError, endpoint: Endpoint, title: str, m
         return ProviderDownError(f"{title} failed on its side ({status}): try again later")
     if 300 <= status < 400:
         return CompletionRefusedError(f"{title} redirects elsewhere ({status}): check the address")
-    return CompletionRefusedError(f"{title} refused the request ({status}){quoted}")
+    return _with_quote(CompletionRefusedError(f"{title} refused the request ({status})"), quoted)
+
+
+def _with_quote(error: CompletionError, quoted: str) -> CompletionError:
+    """The error with what the provider says in its reason, but not in a log: it may repeat the prompt."""
+    error.reason += quoted
+    return error
 
 
 def _detail(error: openai.APIStatusError) -> dict[str, Any]:

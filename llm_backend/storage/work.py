@@ -106,6 +106,7 @@ class WorkItem:
     job_id: str
     task_id: int | None
     data: Json
+    wanted_until: float
     taken_at: float
 
 
@@ -238,7 +239,7 @@ class WorkList:
                 .returning(_tasks.c.id, _tasks.c.task_id, _tasks.c.data, _tasks.c.wanted_until)
             ).all()
         return [
-            WorkItem(row.id, job_id, row.task_id, json.loads(row.data), now)
+            WorkItem(row.id, job_id, row.task_id, json.loads(row.data), row.wanted_until, now)
             for row in sorted(rows, key=lambda row: (-row.wanted_until, row.id))
         ]
 
