@@ -1,13 +1,18 @@
 """gunicorn's settings, from the same environment as the app's."""
 
+import itertools
 import os
+import shutil
 import signal
 import sys
+import tempfile
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from llm_backend.errors import SettingsError
 from llm_backend.settings import load_settings
+from llm_backend.sharing import SharedFolder, make_folder
 
 try:
     _settings = load_settings()
@@ -24,6 +29,48 @@ preload_app = False  # the embedded model and the database must not be shared ac
 control_socket_disable = True  # it needs a HOME that can be written
 worker_tmp_dir = next(filter(os.path.isdir, ["/dev/shm"]), None)  # noqa: S108 - heartbeats stay off the disk
 loglevel = _settings.log_level.lower()
+
+
+def when_ready(server: Any) -> None:
+    """Makes the folder in which the workers count together; in memory where that can be.
+
+    Its name is in the environment, because prometheus_client takes it only from there. A reload keeps it,
+    so that counters go on.
+    """
+    os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
+    parents = (Path("/dev/shm"), Path(tempfile.gettempdir()), _settings.model_dir)  # noqa: S108
+    folder = make_folder(parents, user=server.cfg.uid, group=server.cfg.gid)
+    if folder is None:
+        server.log.warning("No folder can be written for /metrics: each worker counts for itself")
+    else:
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
+
+
+def pre_fork(server: Any, worker: Any) -> None:
+    """Gives the worker the lowest number that no other has."""
+    taken = {other.number for other in server.WORKERS.values()}
+    worker.number = next(number for number in itertools.count() if number not in taken)
+
+
+def post_fork(server: Any, worker: Any) -> None:
+    """Tells the worker its number."""
+    os.environ["LLM_BACKEND_WORKER"] = str(worker.number)
+
+
+def child_exit(server: Any, worker: Any) -> None:
+    """What a worker had under way when it ended, however it ended, is not under way any more."""
+    folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+    if folder:
+        from llm_backend.metrics import forget_worker
+
+        forget_worker(SharedFolder(Path(folder), worker.number))
+
+
+def on_exit(server: Any) -> None:
+    """Removes the folder."""
+    folder = os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
+    if folder:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def post_worker_init(worker: Any) -> None:

@@ -137,11 +137,13 @@ class InteractiveLLM(LabelStudioMLBase):
             completion = self._services.completer.ask_anew(plan, task["data"])
             prediction = plan.prediction(task["data"], completion, self._services.reader)
         except BackendError as error:
+            self._services.metrics.task(error.code)
             if not settings.show_errors or plan.config.response is None:
                 raise
             _log.warning("Task %s of project %s: %s", task.get("id"), self.project_id, error.reason)
             prediction = error_prediction(plan.config, plan.prompt or "", error.reason, plan.model_version)
         else:
+            self._services.metrics.task("predicted")
             if settings.remember_prompt == "used" and plan.prompt:
                 self._services.projects.remember_prompt(self.project_id, plan.prompt)
         clear_stale(plan.config, prediction, context)

@@ -5,18 +5,28 @@ import os
 import secrets
 import socket
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 
+from llm_backend import __version__
 from llm_backend.batch import Batches
 from llm_backend.completer import Completer
 from llm_backend.delivery import Delivery
+from llm_backend.errors import StorageError
 from llm_backend.inputs import FileReader
+from llm_backend.last_completion import LastCompletion
+from llm_backend.lookout import Lookout
 from llm_backend.metrics import Metrics
+from llm_backend.parameters import parse_extra_params, resolve_parameters
 from llm_backend.providers import Providers
 from llm_backend.recorder import Recorder
-from llm_backend.settings import Settings, load_settings
-from llm_backend.storage import Database, Projects, StoredCompletions, WorkList
+from llm_backend.settings import Settings, load_settings, shared_folder
+from llm_backend.sharing import SharedFolder
+from llm_backend.storage import Database, Projects, StateCheck, StoredCompletions, WorkList
+from llm_backend.values import Parameters
 from llm_backend.worker import Worker
+
+_PATIENCE_SECONDS = 1.0  # Prometheus waits ten
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +34,7 @@ class Services:
     """Made once per process. Nothing in it opens a file, a connection or a thread before its first use."""
 
     settings: Settings
+    parameters: Parameters  # of projects without extra params
     database: Database
     projects: Projects
     work: WorkList
@@ -35,6 +46,8 @@ class Services:
     delivery: Delivery
     batches: Batches
     metrics: Metrics
+    last_completion: LastCompletion
+    state_problems: Lookout[tuple[str, ...]]
     stopping: threading.Event
 
     def stop_soon(self) -> None:
@@ -57,9 +70,12 @@ class Services:
         self.database.close()
 
 
-def make_services(settings: Settings) -> Services:
-    """The services for these settings."""
-    metrics = Metrics()
+def make_services(settings: Settings, shared: SharedFolder | None = None) -> Services:
+    """The services for these settings, for one of several workers where something is `shared`."""
+    own = resolve_parameters(settings, parse_extra_params(None))
+    about = {"version": __version__, "provider": own.endpoint.provider, "model": own.model}
+    metrics = Metrics(shared, about)
+    last = LastCompletion(own.endpoint, own.model, shared)
     url = settings.database_url
     database = Database(url.get_secret_value() if url else None, settings.model_dir)
     projects, stored, work = Projects(database), StoredCompletions(database), WorkList(database)
@@ -70,21 +86,24 @@ def make_services(settings: Settings) -> Services:
         with changed:
             changed.notify_all()
 
+    metrics.watch_tasks_left(_without_waiting(work))
     providers = Providers(
         metrics,
+        last,
         timeout=settings.llm_timeout,
         max_retries=settings.llm_max_retries,
         allowed_hosts=settings.allowed_hosts,
     )
     recorder = Recorder(database, stored, work, owner=owner, on_written=notify)
     reader = FileReader(settings)
-    completer = Completer(providers, reader, stored, recorder)
+    completer = Completer(providers, reader, stored, recorder, metrics)
     worker = Worker(
         settings, projects, work, completer, recorder, metrics,
         owner=owner, changed=changed, stopping=stopping,
     )  # fmt: skip
     return Services(
         settings=settings,
+        parameters=own,
         database=database,
         projects=projects,
         work=work,
@@ -98,11 +117,31 @@ def make_services(settings: Settings) -> Services:
             settings, work, worker, completer, recorder, metrics, changed=changed, stopping=stopping
         ),
         metrics=metrics,
+        last_completion=last,
+        state_problems=Lookout(StateCheck(database, settings.model_dir).problems),
         stopping=stopping,
     )
+
+
+def _without_waiting(work: WorkList) -> Callable[[], int | None]:
+    """The tasks left on the work list; None where the database does not say so soon."""
+
+    def look() -> int | None:
+        try:
+            return work.tasks_left()
+        except StorageError:
+            return None
+
+    lookout = Lookout(look)
+
+    def tasks_left() -> int | None:
+        seen = lookout.seen(_PATIENCE_SECONDS)
+        return None if seen.waiting else seen.answer
+
+    return tasks_left
 
 
 @functools.cache
 def services_of_this_process() -> Services:
     """The services for the settings of the environment, made once."""
-    return make_services(load_settings())
+    return make_services(load_settings(), shared_folder())
