@@ -5,14 +5,12 @@ import os
 import shutil
 import signal
 import sys
-import tempfile
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from llm_backend.errors import SettingsError
 from llm_backend.settings import load_settings
-from llm_backend.sharing import SharedFolder, make_folder
+from llm_backend.sharing import make_folder, places
 
 try:
     _settings = load_settings()
@@ -38,8 +36,7 @@ def when_ready(server: Any) -> None:
     so that counters go on.
     """
     os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
-    parents = (Path("/dev/shm"), Path(tempfile.gettempdir()), _settings.model_dir)  # noqa: S108
-    folder = make_folder(parents, user=server.cfg.uid, group=server.cfg.gid)
+    folder = make_folder(places(_settings.model_dir), user=server.cfg.uid, group=server.cfg.gid)
     if folder is None:
         server.log.warning("No folder can be written for /metrics: each worker counts for itself")
     else:
@@ -61,9 +58,9 @@ def child_exit(server: Any, worker: Any) -> None:
     """What a worker had under way when it ended, however it ended, is not under way any more."""
     folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
     if folder:
-        from llm_backend.metrics import forget_worker
+        from prometheus_client.multiprocess import mark_process_dead
 
-        forget_worker(SharedFolder(Path(folder), worker.number))
+        mark_process_dead(worker.number, folder)
 
 
 def on_exit(server: Any) -> None:

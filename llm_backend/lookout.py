@@ -9,6 +9,7 @@ from typing import Generic, TypeVar
 
 _log = logging.getLogger(__name__)
 _FRESH_SECONDS = 1.0
+_CLOSING_SECONDS = 2.0
 Answer = TypeVar("Answer")
 
 
@@ -18,6 +19,11 @@ class Seen(Generic[Answer]):
 
     answer: Answer | None
     waiting: float
+
+    @property
+    def new(self) -> Answer | None:
+        """The answer, unless a newer one is being waited for."""
+        return None if self.waiting else self.answer
 
 
 class Lookout(Generic[Answer]):
@@ -30,13 +36,15 @@ class Lookout(Generic[Answer]):
         self._began_at = 0.0
         self._ended_at: float | None = None
         self._answer: Answer | None = None
+        self._closed = False
 
     def seen(self, patience: float) -> Seen[Answer]:
         """What was seen, at most a second ago, if the look takes at most `patience` seconds."""
         with self._lock:
             now = time.monotonic()
             looking = self._thread is not None and self._thread.is_alive()
-            if not looking and (self._ended_at is None or now - self._ended_at > _FRESH_SECONDS):
+            fresh = self._ended_at is not None and now - self._ended_at <= _FRESH_SECONDS
+            if not looking and not fresh and not self._closed:
                 self._began_at = now
                 self._thread = threading.Thread(target=self._run, name="lookout", daemon=True)
                 self._thread.start()
@@ -46,6 +54,13 @@ class Lookout(Generic[Answer]):
         with self._lock:
             late = thread is not None and thread.is_alive()
             return Seen(self._answer, time.monotonic() - self._began_at if late else 0.0)
+
+    def close(self) -> None:
+        """Looks no more, and waits some seconds for the look that is under way."""
+        with self._lock:
+            self._closed, thread = True, self._thread
+        if thread is not None:
+            thread.join(_CLOSING_SECONDS)
 
     def _run(self) -> None:
         answer = None

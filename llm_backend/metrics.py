@@ -37,7 +37,7 @@ class Metrics:
             # Before the first metric is made. Files are named after the number instead of the process id,
             # because a server that crashes again and again must not fill the folder.
             number = shared.number
-            forget_worker(shared)
+            mark_process_dead(number, str(shared.path))
             values.ValueClass = values.MultiProcessValue(lambda: number)
         self._registry = CollectorRegistry()
         counter = functools.partial(Counter, registry=self._registry)
@@ -167,8 +167,3 @@ class _Collector:
 
     def __init__(self, collect: Callable[[], Iterable[Metric]]) -> None:
         self.collect = collect
-
-
-def forget_worker(shared: SharedFolder) -> None:
-    """Drops what the worker with this number had under way; what it has counted stays."""
-    mark_process_dead(shared.number, str(shared.path))

@@ -5,7 +5,6 @@ import os
 import secrets
 import socket
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from llm_backend import __version__
@@ -48,6 +47,7 @@ class Services:
     metrics: Metrics
     last_completion: LastCompletion
     state_problems: Lookout[tuple[str, ...]]
+    tasks_left: Lookout[int | None]
     stopping: threading.Event
 
     def stop_soon(self) -> None:
@@ -67,6 +67,8 @@ class Services:
         self.recorder.close()
         self.providers.close()
         self.reader.close()
+        self.state_problems.close()
+        self.tasks_left.close()
         self.database.close()
 
 
@@ -86,7 +88,8 @@ def make_services(settings: Settings, shared: SharedFolder | None = None) -> Ser
         with changed:
             changed.notify_all()
 
-    metrics.watch_tasks_left(_without_waiting(work))
+    tasks_left = Lookout(functools.partial(_tasks_left, work))
+    metrics.watch_tasks_left(lambda: tasks_left.seen(_PATIENCE_SECONDS).new)
     providers = Providers(
         metrics,
         last,
@@ -119,26 +122,17 @@ def make_services(settings: Settings, shared: SharedFolder | None = None) -> Ser
         metrics=metrics,
         last_completion=last,
         state_problems=Lookout(StateCheck(database, settings.model_dir).problems),
+        tasks_left=tasks_left,
         stopping=stopping,
     )
 
 
-def _without_waiting(work: WorkList) -> Callable[[], int | None]:
-    """The tasks left on the work list; None where the database does not say so soon."""
-
-    def look() -> int | None:
-        try:
-            return work.tasks_left()
-        except StorageError:
-            return None
-
-    lookout = Lookout(look)
-
-    def tasks_left() -> int | None:
-        seen = lookout.seen(_PATIENCE_SECONDS)
-        return None if seen.waiting else seen.answer
-
-    return tasks_left
+def _tasks_left(work: WorkList) -> int | None:
+    """The tasks left on the work list; None where it cannot be used."""
+    try:
+        return work.tasks_left()
+    except StorageError:
+        return None
 
 
 @functools.cache

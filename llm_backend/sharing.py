@@ -8,7 +8,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +27,14 @@ class SharedFolder:
 
     path: Path
     number: int
+
+
+def places(model_dir: Path) -> Iterator[Path]:
+    """Where the folder may be: in memory, where temporary files go, and where all state is."""
+    yield Path("/dev/shm")  # noqa: S108 - the folder is private
+    with suppress(OSError):
+        yield Path(tempfile.gettempdir())
+    yield model_dir
 
 
 def make_folder(parents: Iterable[Path], *, user: int, group: int) -> Path | None:

@@ -196,3 +196,12 @@ def test_a_look_that_hangs_is_not_waited_for() -> None:
     assert lookout.seen(30).answer == "seen"
     assert lookout.seen(30).waiting == 0
     assert looks == [True]
+
+
+def test_a_server_that_ends_looks_no_more() -> None:
+    """What is under way is waited for, so that it does not open again what is closed after it."""
+    looks: list[int] = []
+    lookout = Lookout(lambda: looks.append(1))
+    lookout.close()
+    assert lookout.seen(1).answer is None
+    assert looks == []

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.mmap_dict import MmapedDict
 
+from llm_backend import __version__
 from tests.conftest import CLASSIFICATION
 from tests.servers import Server, backend
 from tests.stub_llm import Answer, StubLLM, completion, failure
@@ -93,6 +94,8 @@ def test_sums_are_right_and_never_decrease(stub: StubLLM) -> None:
         for number in range(10):
             server.post("/predict", interactive(f"prompt {number}"))
         before = scrape(server)
+        assert before["llm_backend_tasks_left",] == 0
+        assert before["llm_backend_build_info", "gpt-3.5-turbo", "openai", __version__] == 1
         assert before["llm_backend_requests_total", "versions", "200"] == sent
         assert before["llm_backend_request_seconds_count", "versions"] == sent
         assert before["llm_backend_completions_total", "succeeded", "openai"] == 10
