@@ -25,7 +25,8 @@ timeout = 300  # a worker that loads a large embedded model is not dead
 graceful_timeout = 30
 preload_app = False  # the embedded model and the database must not be shared across a fork
 control_socket_disable = True  # it needs a HOME that can be written
-worker_tmp_dir = next(filter(os.path.isdir, ["/dev/shm"]), None)  # noqa: S108 - heartbeats stay off the disk
+# Heartbeats stay off the disk.
+worker_tmp_dir = "/dev/shm" if os.access("/dev/shm", os.W_OK | os.X_OK) else None  # noqa: S108
 loglevel = _settings.log_level.lower()
 
 

@@ -100,7 +100,7 @@ def test_workers_tell_the_same(tmp_path: Path) -> None:
     assert (failed.code, failed.reason) == ("provider_down", "down")
     assert second.get() == failed
     ends = [failed]
-    for _ in range(2):  # the second time only the file's time changes
+    for _ in range(2):  # the second time only the time in the file changes
         with second.noting(OWN, "m"):
             pass
         ended = first.get()

@@ -34,12 +34,17 @@ def until(holds: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
+def mapped_folders(pid: int) -> list[str]:
+    """The folders of the counters that a process has mapped into its memory."""
+    with suppress(OSError):
+        return re.findall(r"(/\S+)/counter_\d+\.db", Path(f"/proc/{pid}/maps").read_text())
+    return []
+
+
 def shared_folder(server: Server) -> Path:
-    """The folder that a worker of the server has files of mapped into its memory."""
-    maps = Path(f"/proc/{server.worker_pid}/maps").read_text()
-    found = re.search(r"(/\S+)/counter_\d+\.db", maps)
-    assert found
-    return Path(found[1])
+    """The folder that the workers share, once one of them has started."""
+    until(lambda: any(map(mapped_folders, server.worker_pids)))
+    return Path(next(folder for pid in server.worker_pids for folder in mapped_folders(pid)))
 
 
 def requests_by_worker(server: Server) -> list[float]:
