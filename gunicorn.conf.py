@@ -33,8 +33,8 @@ loglevel = _settings.log_level.lower()
 def when_ready(server: Any) -> None:
     """Makes the folder in which the workers count together; in memory where that can be.
 
-    Its name is in the environment, because prometheus_client takes it only from there. A reload keeps it,
-    so that counters go on.
+    The environment, under the name that prometheus_client knows, brings it to the workers. A reload keeps
+    it, so that counters go on.
     """
     os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
     folder = make_folder(places(_settings.model_dir), user=server.cfg.uid, group=server.cfg.gid)

@@ -7,12 +7,15 @@ goes backwards and crashes leave nothing behind. Elsewhere all is in memory, and
 
 import functools
 import struct
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, values
 from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.mmap_dict import MmapedDict, mmap_key
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 from llm_backend.errors import BackendError
@@ -34,11 +37,8 @@ class Metrics:
         self._about = dict(about or {})
         self._tasks_left: Callable[[], int | None] = lambda: None
         if shared is not None:
-            # Before the first metric is made. Files are named after the number instead of the process id,
-            # because a server that crashes again and again must not fill the folder.
-            number = shared.number
-            mark_process_dead(number, str(shared.path))
-            values.ValueClass = values.MultiProcessValue(lambda: number)
+            mark_process_dead(shared.number, str(shared.path))
+            values.ValueClass = _mapped_value(shared)  # before the first metric is made
         self._registry = CollectorRegistry()
         counter = functools.partial(Counter, registry=self._registry)
         gauge = functools.partial(Gauge, multiprocess_mode="livesum", registry=self._registry)
@@ -167,3 +167,52 @@ class _Collector:
 
     def __init__(self, collect: Callable[[], Iterable[Metric]]) -> None:
         self.collect = collect
+
+
+def _mapped_value(shared: SharedFolder) -> type:
+    """The class of prometheus_client's values that stand in this worker's files.
+
+    It has one of its own, with one lock for all values, which dozens of threads of a batch would queue at;
+    and names its files after the process, so that a server which crashes again and again fills the folder.
+    """
+    files: dict[str, MmapedDict] = {}
+    files_lock = threading.Lock()
+
+    class MappedValue:
+        """A float and its place in a file."""
+
+        _multiprocess = True
+
+        def __init__(
+            self, kind: str, metric_name: str, name: str, label_names: Any, label_values: Any,
+            help_text: str, multiprocess_mode: str = "", **_: Any,
+        ) -> None:  # fmt: skip
+            self._key = mmap_key(metric_name, name, label_names, label_values, help_text)
+            self._lock = threading.Lock()
+            prefix = f"{kind}_{multiprocess_mode}" if kind == "gauge" else kind
+            with files_lock:
+                if prefix not in files:
+                    files[prefix] = MmapedDict(str(shared.path / f"{prefix}_{shared.number}.db"))
+                self._file = files[prefix]
+                self._value, _timestamp = self._file.read_value(self._key)
+
+        def inc(self, amount: float) -> None:
+            with self._lock:
+                self._value += amount
+                self._file.write_value(self._key, self._value, 0.0)
+
+        def set(self, value: float, timestamp: float | None = None) -> None:
+            with self._lock:
+                self._value = value
+                self._file.write_value(self._key, value, timestamp or 0.0)
+
+        def get(self) -> float:
+            return float(self._value)
+
+        def set_exemplar(self, exemplar: Any) -> None:
+            """Files hold none."""
+
+        def get_exemplar(self) -> None:
+            return None
+
+    return MappedValue
