@@ -1,6 +1,8 @@
 """gunicorn's settings, from the same environment as the app's."""
 
+import itertools
 import os
+import shutil
 import signal
 import sys
 from types import FrameType
@@ -11,6 +13,7 @@ from gunicorn.glogging import Logger
 from llm_backend import logs
 from llm_backend.errors import SettingsError
 from llm_backend.settings import load_settings
+from llm_backend.sharing import make_folder, places
 
 try:
     _settings = load_settings()
@@ -25,7 +28,8 @@ timeout = 300  # a worker that loads a large embedded model is not dead
 graceful_timeout = 30
 preload_app = False  # the embedded model and the database must not be shared across a fork
 control_socket_disable = True  # it needs a HOME that can be written
-worker_tmp_dir = next(filter(os.path.isdir, ["/dev/shm"]), None)  # noqa: S108 - heartbeats stay off the disk
+# Heartbeats stay off the disk.
+worker_tmp_dir = "/dev/shm" if os.access("/dev/shm", os.W_OK | os.X_OK) else None  # noqa: S108
 loglevel = _settings.log_level.lower()
 
 
@@ -40,6 +44,47 @@ class _OneFormat(Logger):  # type: ignore[misc] # gunicorn has no types
 
 
 logger_class = _OneFormat
+
+
+def when_ready(server: Any) -> None:
+    """Makes the folder in which the workers count together; in memory where that can be.
+
+    The environment, under the name that prometheus_client knows, brings it to the workers. A reload keeps
+    it, so that counters go on.
+    """
+    os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
+    folder = make_folder(places(_settings.model_dir), user=server.cfg.uid, group=server.cfg.gid)
+    if folder is None:
+        server.log.warning("No folder can be written for /metrics: each worker counts for itself")
+    else:
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
+
+
+def pre_fork(server: Any, worker: Any) -> None:
+    """Gives the worker the lowest number that no other has."""
+    taken = {other.number for other in server.WORKERS.values()}
+    worker.number = next(number for number in itertools.count() if number not in taken)
+
+
+def post_fork(server: Any, worker: Any) -> None:
+    """Tells the worker its number."""
+    os.environ["LLM_BACKEND_WORKER"] = str(worker.number)
+
+
+def child_exit(server: Any, worker: Any) -> None:
+    """What a worker had under way when it ended, however it ended, is not under way any more."""
+    folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+    if folder:
+        from prometheus_client.multiprocess import mark_process_dead
+
+        mark_process_dead(worker.number, folder)
+
+
+def on_exit(server: Any) -> None:
+    """Removes the folder."""
+    folder = os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
+    if folder:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def post_worker_init(worker: Any) -> None:

@@ -143,6 +143,7 @@ class InteractiveLLM(LabelStudioMLBase):
         try:
             prediction = self._ask_for_person(task, prompt)
         except BackendError as error:
+            self._services.metrics.task(error.code)
             if not self._services.settings.show_errors or config.response is None:
                 raise
             _log.warning("Project %s: no prediction: %s", self.project_id, error.logged)
@@ -161,6 +162,7 @@ class InteractiveLLM(LabelStudioMLBase):
             completion = self._services.completer.ask_anew(plan, task["data"])
         self.usage = Usage(1, tokens_in=completion.prompt_tokens, tokens_out=completion.completion_tokens)
         prediction = plan.prediction(task["data"], completion, self._services.reader)
+        self._services.metrics.task("predicted")
         if self._services.settings.remember_prompt == "used":
             self._remember_used(plan.prompt)
         return prediction

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
-from llm_backend import __version__, logs
+from llm_backend import logs
 from llm_backend.errors import (
     BackendError,
     RequestError,
@@ -28,8 +28,8 @@ from llm_backend.errors import (
     reason_phrase,
     storable,
 )
+from llm_backend.health import health_of
 from llm_backend.ml_base import LabelStudioMLBase
-from llm_backend.parameters import missing_settings, parse_extra_params, resolve_parameters
 from llm_backend.redaction import hide
 from llm_backend.services import Services
 from llm_backend.settings import Settings
@@ -83,18 +83,8 @@ def create_app(make_model: ModelFactory, services: Services) -> Flask:  # noqa: 
 
     @app.get("/health")
     def health() -> Response:
-        parameters = resolve_parameters(settings, parse_extra_params(None))
-        missing = missing_settings(parameters)
-        return _json(
-            {
-                "status": "UP",
-                "model_class": "InteractiveLLM",
-                "version": __version__,
-                "provider": parameters.endpoint.provider,
-                "model": parameters.model,
-                "missing": missing,
-            }
-        )
+        trusted = settings.basic_auth_user is None or _has_credentials(settings)
+        return _json(health_of(services, with_reason=trusted))
 
     @app.post("/setup")
     def setup() -> Response:
@@ -161,6 +151,16 @@ def create_app(make_model: ModelFactory, services: Services) -> Flask:  # noqa: 
         return Response(services.metrics.text(), mimetype="text/plain; version=0.0.4")
 
     @app.before_request
+    def begin() -> None:
+        g.under_way = request.endpoint or "unknown"
+        services.metrics.request_began(g.under_way)
+
+    @app.teardown_request
+    def end(_: BaseException | None) -> None:
+        if "under_way" in g:
+            services.metrics.request_ended(g.pop("under_way"))
+
+    @app.before_request
     def authenticate() -> Response | None:
         g.started = time.monotonic()
         if request.endpoint in _OPEN_TO_ALL or settings.basic_auth_user is None:
@@ -180,14 +180,14 @@ def create_app(make_model: ModelFactory, services: Services) -> Flask:  # noqa: 
     @app.after_request
     def account(response: Response) -> Response:
         endpoint = request.endpoint or "unknown"
-        services.metrics.request(endpoint, response.status_code)
         level = logging.DEBUG if endpoint in ("health", "metrics") else logging.INFO
-        milliseconds = (time.monotonic() - g.get("started", time.monotonic())) * 1000
+        seconds = time.monotonic() - g.get("started", time.monotonic())
+        services.metrics.request(endpoint, response.status_code, seconds)
         fields = {
             "method": request.method,
             "endpoint": endpoint,
             "status": response.status_code,
-            "milliseconds": round(milliseconds, 1),
+            "milliseconds": round(seconds * 1000, 1),
         }
         said = {"outcome": "ok", **g.get("said", {})}
         _log.log(level, "request", extra=logs.with_fields(**fields, **said))

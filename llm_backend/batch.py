@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from llm_backend.completer import Completer
-from llm_backend.errors import StorageError, error_of_code
+from llm_backend.errors import BackendError, StorageError, error_of_code
 from llm_backend.metrics import Metrics
 from llm_backend.plan import Plan
 from llm_backend.recorder import Record, Recorder
@@ -92,10 +92,14 @@ class Batches:
 
     def _one(self, plan: Plan, task: Json) -> tuple[list[Json | list[Json]], Usage]:
         """A task that a person opens. It is no batch, and ends none."""
-        completion, replies = self._completer.ask_once(plan, task["data"], patient=True)
-        self._recorder.put(Record(replies))
+        try:
+            completion, replies = self._completer.ask_once(plan, task["data"], patient=True)
+            self._recorder.put(Record(replies))
+            prediction = plan.prediction(task["data"], completion, self._completer.reader)
+        except BackendError as error:
+            self._metrics.task(error.code)
+            raise
         self._metrics.task("predicted")
-        prediction = plan.prediction(task["data"], completion, self._completer.reader)
         usage = Usage(1, tokens_in=completion.prompt_tokens, tokens_out=completion.completion_tokens)
         return [prediction], usage
 

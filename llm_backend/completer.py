@@ -10,6 +10,7 @@ from dataclasses import asdict, fields, replace
 
 from llm_backend.errors import CompletionError
 from llm_backend.inputs import FileReader
+from llm_backend.metrics import Metrics
 from llm_backend.plan import Plan
 from llm_backend.providers import Providers
 from llm_backend.recorder import Record, Recorder
@@ -24,12 +25,18 @@ class Completer:
     """Asks for what is not there yet, and has it written."""
 
     def __init__(
-        self, providers: Providers, reader: FileReader, stored: StoredCompletions, recorder: Recorder
+        self,
+        providers: Providers,
+        reader: FileReader,
+        stored: StoredCompletions,
+        recorder: Recorder,
+        metrics: Metrics,
     ) -> None:
         self._providers = providers
         self.reader = reader
         self._stored = stored
         self._recorder = recorder
+        self._metrics = metrics
         self._lock = threading.Lock()
         self._under_way: dict[str, Future[Completion]] = {}
 
@@ -51,10 +58,13 @@ class Completer:
             if under_way is None:
                 mine = self._under_way[keys[0]] = Future()
         if under_way is not None:
+            self._metrics.looked_up(found=True)
             return replace(under_way.result(), prompt_tokens=0, completion_tokens=0)  # paid for once
         try:
             recent = self._stored.get(keys, max_age=_SAME_REQUEST_SECONDS)
-            completion = _from_stored(keys, recent) or self._ask(plan, request, keys)
+            there = _from_stored(keys, recent)
+            self._metrics.looked_up(found=there is not None)
+            completion = there or self._ask(plan, request, keys)
         except BaseException as error:
             mine.set_exception(error)
             raise
@@ -82,6 +92,7 @@ class Completer:
         keys = reply_keys(plan, request)
         there = self._stored.get(keys)
         missing = [key for key in keys if key not in there]
+        self._metrics.looked_up(found=not missing)
         if not missing:
             return _from_stored(keys, there) or Completion(()), ()
         endpoint = plan.parameters.endpoint

@@ -7,17 +7,26 @@ import socket
 import threading
 from dataclasses import dataclass
 
+from llm_backend import __version__
 from llm_backend.batch import Batches
 from llm_backend.completer import Completer
 from llm_backend.delivery import Delivery
+from llm_backend.errors import StorageError
 from llm_backend.inputs import FileReader
+from llm_backend.last_completion import LastCompletion
+from llm_backend.lookout import Lookout
 from llm_backend.metrics import Metrics
+from llm_backend.parameters import parse_extra_params, resolve_parameters
 from llm_backend.places import Places
 from llm_backend.providers import Providers
 from llm_backend.recorder import Recorder
-from llm_backend.settings import Settings, load_settings
-from llm_backend.storage import Database, Projects, StoredCompletions, WorkList
+from llm_backend.settings import Settings, load_settings, shared_folder
+from llm_backend.sharing import SharedFolder
+from llm_backend.storage import Database, Projects, StateCheck, StoredCompletions, WorkList
+from llm_backend.values import Parameters
 from llm_backend.worker import Worker
+
+_PATIENCE_SECONDS = 1.0  # Prometheus waits ten
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +34,7 @@ class Services:
     """Made once per process. Nothing in it opens a file, a connection or a thread before its first use."""
 
     settings: Settings
+    parameters: Parameters  # of projects without extra params
     database: Database
     projects: Projects
     work: WorkList
@@ -37,6 +47,9 @@ class Services:
     batches: Batches
     places: Places
     metrics: Metrics
+    last_completion: LastCompletion
+    state_problems: Lookout[tuple[str, ...]]
+    tasks_left: Lookout[int | None]
     stopping: threading.Event
 
     def stop_soon(self) -> None:
@@ -56,12 +69,17 @@ class Services:
         self.recorder.close()
         self.providers.close()
         self.reader.close()
+        self.state_problems.close()
+        self.tasks_left.close()
         self.database.close()
 
 
-def make_services(settings: Settings) -> Services:
-    """The services for these settings."""
-    metrics = Metrics()
+def make_services(settings: Settings, shared: SharedFolder | None = None) -> Services:
+    """The services for these settings, for one of several workers where something is `shared`."""
+    own = resolve_parameters(settings, parse_extra_params(None))
+    about = {"version": __version__, "provider": own.endpoint.provider, "model": own.model}
+    metrics = Metrics(shared, about)
+    last = LastCompletion(own.endpoint, own.model, shared)
     url = settings.database_url
     database = Database(url.get_secret_value() if url else None, settings.model_dir)
     projects, stored, work = Projects(database), StoredCompletions(database), WorkList(database)
@@ -72,21 +90,25 @@ def make_services(settings: Settings) -> Services:
         with changed:
             changed.notify_all()
 
+    tasks_left = Lookout(functools.partial(_tasks_left, work))
+    metrics.watch_tasks_left(lambda: tasks_left.seen(_PATIENCE_SECONDS).new)
     providers = Providers(
         metrics,
+        last,
         timeout=settings.llm_timeout,
         max_retries=settings.llm_max_retries,
         allowed_hosts=settings.allowed_hosts,
     )
     recorder = Recorder(database, stored, work, owner=owner, on_written=notify)
     reader = FileReader(settings)
-    completer = Completer(providers, reader, stored, recorder)
+    completer = Completer(providers, reader, stored, recorder, metrics)
     worker = Worker(
         settings, projects, work, completer, recorder, metrics,
         owner=owner, changed=changed, stopping=stopping,
     )  # fmt: skip
     return Services(
         settings=settings,
+        parameters=own,
         database=database,
         projects=projects,
         work=work,
@@ -101,11 +123,22 @@ def make_services(settings: Settings) -> Services:
         ),
         places=Places(settings.threads),
         metrics=metrics,
+        last_completion=last,
+        state_problems=Lookout(StateCheck(database, settings.model_dir).problems),
+        tasks_left=tasks_left,
         stopping=stopping,
     )
+
+
+def _tasks_left(work: WorkList) -> int | None:
+    """The tasks left on the work list; None where it cannot be used."""
+    try:
+        return work.tasks_left()
+    except StorageError:
+        return None
 
 
 @functools.cache
 def services_of_this_process() -> Services:
     """The services for the settings of the environment, made once."""
-    return make_services(load_settings())
+    return make_services(load_settings(), shared_folder())

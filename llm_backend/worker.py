@@ -238,6 +238,7 @@ class Worker:
             outcome = Outcome(item, code=error.code, reason=error.reason)
         except Exception:
             limiter.failed()
+            self._metrics.task("internal_error")
             _log.exception("Unexpected error with task %s", item.task_id)
             outcome = Outcome(
                 item, code="internal_error", reason="Internal error: the server's log says more"

@@ -29,8 +29,12 @@ class Server:
     @property
     def worker_pid(self) -> int:
         """The first child of the master."""
-        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
-        return int(children[0])
+        return self.worker_pids[0]
+
+    @property
+    def worker_pids(self) -> list[int]:
+        """All children of the master."""
+        return [int(pid) for pid in Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()]
 
     def worker_megabytes(self) -> float:
         """Resident memory of the worker, as the kernel counts it."""
@@ -54,8 +58,12 @@ class Server:
 
     def get(self, path: str) -> Any:
         """The JSON answer."""
+        return json.loads(self.get_text(path))
+
+    def get_text(self, path: str) -> str:
+        """The answer as text."""
         with urllib.request.urlopen(self.url + path, timeout=60) as answer:
-            return json.load(answer)
+            return str(answer.read().decode())
 
     def post(self, path: str, body: dict[str, Any]) -> Any:
         """The JSON answer to the JSON body."""

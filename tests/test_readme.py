@@ -1,4 +1,4 @@
-"""The README's table of settings is equal to the code."""
+"""The README's tables of settings and metrics are equal to the code."""
 
 from pathlib import Path
 
@@ -6,6 +6,7 @@ from pydantic import SecretStr
 
 from llm_backend.parameters import ExtraParams
 from llm_backend.settings import Settings
+from tests.test_metrics import metrics_table
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 
@@ -30,10 +31,16 @@ def test_every_setting_is_in_the_table_with_its_default() -> None:
     assert rows == settings_table()
 
 
+def test_every_metric_is_in_the_table() -> None:
+    """Rows of the README, as `/metrics` itself says it; `python -m tests.test_readme` prints them."""
+    rows = [line for line in README.splitlines() if line.startswith("| `llm_backend_")]
+    assert rows == metrics_table()
+
+
 def test_every_extra_param_is_named() -> None:
     """Whoever reads the README knows what the model page takes."""
     assert [name for name in ExtraParams.model_fields if f"`{name}`" not in README] == []
 
 
 if __name__ == "__main__":
-    print("\n".join(settings_table()))  # noqa: T201 - for whoever updates the README
+    print("\n".join([*settings_table(), "", *metrics_table()]))  # noqa: T201 - for whoever updates the README

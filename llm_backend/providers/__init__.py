@@ -3,12 +3,15 @@
 Nothing outside this package imports `openai`.
 """
 
+import functools
 import importlib
 import threading
 from collections import OrderedDict
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
+from llm_backend.last_completion import LastCompletion
 from llm_backend.metrics import Metrics
 from llm_backend.providers import azure, embedded, ollama, openai
 from llm_backend.providers.chat import ChatClient, ProviderModule
@@ -32,9 +35,16 @@ class Providers:
     """Asks any endpoint for completions. One per process; threads are made at the first use."""
 
     def __init__(
-        self, metrics: Metrics, *, timeout: float, max_retries: int, allowed_hosts: Collection[str] = ()
+        self,
+        metrics: Metrics,
+        last: LastCompletion | None = None,
+        *,
+        timeout: float,
+        max_retries: int,
+        allowed_hosts: Collection[str] = (),
     ) -> None:
         self._metrics = metrics
+        self._last = last or LastCompletion()
         self._timeout = timeout
         self._max_retries = max_retries
         self._allowed_hosts = tuple(allowed_hosts)
@@ -50,7 +60,7 @@ class Providers:
         Raises:
             CompletionError: no reply at all; its class and reason say why and what to do.
         """
-        with self._metrics.completion(endpoint.provider) as record:
+        with self._observed(endpoint, request) as record:
             completion = self._client(endpoint).complete(request, self._timeout)
             record(completion.prompt_tokens, completion.completion_tokens)
             return completion
@@ -62,7 +72,7 @@ class Providers:
             RateLimitedError: at once, with the seconds to wait.
             CompletionError: no reply at all; its class and reason say why and what to do.
         """
-        with self._metrics.completion(endpoint.provider) as record:
+        with self._observed(endpoint, request) as record:
             completion = self._client(endpoint).complete_in_turn(request, self._timeout)
             record(completion.prompt_tokens, completion.completion_tokens)
             return completion
@@ -74,6 +84,16 @@ class Providers:
             for client in self._clients.values():
                 client.close()
             self._clients.clear()
+
+    @contextmanager
+    def _observed(
+        self, endpoint: Endpoint, request: CompletionRequest
+    ) -> Iterator[Callable[[int, int], None]]:
+        with (
+            self._metrics.completion(endpoint.provider) as record,
+            self._last.noting(endpoint, request.model),
+        ):
+            yield record
 
     def _client(self, endpoint: Endpoint) -> ChatClient:
         """The client of the endpoint; the one that has not been used for longest makes room."""
@@ -91,4 +111,5 @@ class Providers:
             pool=self._pool,
             max_retries=self._max_retries,
             allowed_hosts=self._allowed_hosts,
+            on_retry=functools.partial(self._metrics.retry, endpoint.provider),
         )

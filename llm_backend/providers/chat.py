@@ -10,7 +10,7 @@ import random
 import re
 import threading
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from concurrent.futures import Executor, wait
 from typing import Any, Protocol
 
@@ -70,7 +70,9 @@ class ChatClient:
         pool: Executor,
         max_retries: int,
         allowed_hosts: Collection[str],
+        on_retry: Callable[[], None],
     ) -> None:
+        self._on_retry = on_retry
         self._endpoint = endpoint
         self._provider = provider
         self._pool = pool
@@ -177,6 +179,7 @@ class ChatClient:
             _log.info("%s Trying again in %.1f s.", failure.logged, pause)
             if self._closing.wait(pause):
                 raise failure
+            self._on_retry()
 
     def _call(self, arguments: dict[str, Any], deadline: float, *, for_batch: bool) -> Completion:
         remaining = deadline - time.monotonic()

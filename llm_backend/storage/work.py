@@ -213,6 +213,16 @@ class WorkList:
         with self._database.reading() as connection:
             return [_as_job(row) for row in connection.execute(active)]
 
+    def tasks_left(self) -> int:
+        """How many tasks of all active jobs are pending."""
+        pending = (
+            sa.select(sa.func.count())
+            .select_from(_jobs.join(_tasks, _tasks.c.job_id == _jobs.c.id))
+            .where(_jobs.c.state == "active", _tasks.c.state == "pending")
+        )
+        with self._database.reading() as connection:
+            return int(connection.execute(pending).scalar_one())
+
     def recent_jobs(self, limit: int = 50) -> list[Job]:
         """The newest jobs, newest first."""
         newest = _jobs.select().order_by(_jobs.c.created_at.desc()).limit(limit)

@@ -1,0 +1,49 @@
+"""Whether state can be written: tried, because neither a full disk nor a lost mount shows otherwise."""
+
+import tempfile
+import time
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from llm_backend.errors import StorageError
+from llm_backend.storage.database import METADATA, Database
+
+_checks = sa.Table(
+    "checks",
+    METADATA,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("checked_at", sa.Double, nullable=False),
+)
+
+
+class StateCheck:
+    """Writes a row to the database and a file into the folder for all state. May take long."""
+
+    def __init__(self, database: Database, model_dir: Path) -> None:
+        self._database = database
+        self._model_dir = model_dir
+
+    def problems(self) -> tuple[str, ...]:
+        """What cannot be written, in sentences that say what to do and name no address and no path."""
+        found = []
+        try:
+            self._model_dir.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self._model_dir) as file:
+                file.write(b"written")
+        except OSError:
+            found.append(
+                "Nothing can be written in the folder MODEL_DIR: check that it is a folder of this server's "
+                "user and that the disk is not full"
+            )
+        try:
+            with self._database.writing() as connection:
+                row = {"id": 1, "checked_at": time.time()}
+                self._database.upsert(connection, _checks, [row], ["checked_at"])
+        except StorageError:
+            found.append(
+                "The database cannot be written, so that prompts are forgotten, batches wait and completions "
+                "may be paid for twice: check the disk of MODEL_DIR, or the server of DATABASE_URL; "
+                "the log says more"
+            )
+        return tuple(found)
