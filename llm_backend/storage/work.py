@@ -193,7 +193,13 @@ class WorkList:
                 .order_by(_jobs.c.created_at.desc())
             ).first()
             if known is None:
-                connection.execute(_jobs.insert().values(**_job_values(job), created_at=self._database.now()))
+                connection.execute(
+                    _jobs.insert().values(
+                        **_job_values(job),
+                        created_at=self._database.now(),
+                        submitted_at=self._database.steady(),
+                    )
+                )
                 job_id = job.id
             else:
                 job_id = known.id
@@ -204,7 +210,7 @@ class WorkList:
                         state="active",
                         code="",
                         reason="",
-                        submitted_at=job.submitted_at,
+                        submitted_at=self._database.steady(),
                         extra_params=json.dumps(job.extra_params),  # another key makes no other version
                     )
                 )
@@ -315,12 +321,12 @@ class WorkList:
         In the same transaction the done ones leave the delivery list, and the request is closed. What another
         response has carried since the request began is not given a second time.
         """
-        now = self._database.steady()
-        is_elsewhere = (_tasks.c.state == "handed_over") & _tasks.c.handed_over_at.between(
-            request.submitted_at, now
-        )
         results: dict[str, TaskResult] = {}
         with self._database.writing() as connection:
+            now = self._database.steady()  # under the lock: nothing there is newer
+            is_elsewhere = (_tasks.c.state == "handed_over") & _tasks.c.handed_over_at.between(
+                request.submitted_at, now
+            )
             for some in _chunks(identities):
                 chosen = (_tasks.c.job_id == job_id) & _tasks.c.identity.in_(some)
                 # The rows are locked before they are read: what is done in between must not be taken off
@@ -352,10 +358,10 @@ class WorkList:
         submitted_before: float | None = None,
     ) -> bool:
         """Ends an active job, unless it has been submitted again since `submitted_before`; whether it did."""
-        now = self._database.steady()
-        before = now if submitted_before is None else submitted_before
-        earlier = (_jobs.c.submitted_at <= before) | (_jobs.c.submitted_at > now)
         with self._database.writing() as connection:
+            now = self._database.steady()  # under the lock: nothing there is newer
+            before = now if submitted_before is None else submitted_before
+            earlier = (_jobs.c.submitted_at <= before) | (_jobs.c.submitted_at > now)
             ended = connection.execute(
                 _jobs.update()
                 .where(_jobs.c.id == job_id, _jobs.c.state == "active", earlier)
@@ -562,7 +568,8 @@ def new_job(
 
 def _job_values(job: Job) -> dict[str, Any]:
     values = {column.name: getattr(job, column.name, None) for column in _jobs.columns}
-    del values["created_at"]
+    # What was learnt before this moment says nothing of the job: it is taken under the lock.
+    del values["created_at"], values["submitted_at"]
     return values | {
         "extra_params": json.dumps(job.extra_params),
         "delivery_owner": "",
