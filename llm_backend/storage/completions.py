@@ -19,6 +19,7 @@ _completions = sa.Table(
 )
 
 
+_JUST_WRITTEN_SECONDS = 1.0  # while the question was on its way
 _ONE = sa.select(_completions.c.key, _completions.c.reply).where(_completions.c.key == sa.bindparam("wanted"))
 
 
@@ -44,7 +45,7 @@ class StoredCompletions:
         one = _ONE
         if max_age is not None:
             now = self._database.now()
-            one = _ONE.where(_completions.c.created_at.between(now - max_age, now))
+            one = _ONE.where(_completions.c.created_at.between(now - max_age, now + _JUST_WRITTEN_SECONDS))
         with self._database.reading() as connection:
             rows = (connection.execute(one, {"wanted": key}).first() for key in keys)
             return {row.key: _as_reply(row.reply) for row in rows if row}
