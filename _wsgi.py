@@ -5,7 +5,12 @@
 
 import argparse
 import logging
+import os
+import signal
 import sys
+import time
+from contextlib import suppress
+from types import FrameType
 
 from werkzeug.serving import run_simple
 
@@ -57,15 +62,33 @@ except SettingsError as error:
 
 logs.configure(services.settings)
 _log = logging.getLogger(__name__)
+_SECONDS_FOR_LAST_ANSWERS = 0.2
 
 app = create_app(InteractiveLLM, services)
 services.start()
 
-if arguments:
-    port = services.settings.port if arguments.port is None else arguments.port
-    try:
-        _log.info("Listening at http://%s:%d, for development", arguments.host, port)
+
+def serve(host: str, port: int) -> None:
+    """Serves with Flask's development server until a signal ends it."""
+    for ending in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(ending, _stop)
+    _log.info("Listening at http://%s:%d, for development", host, port)
+    with suppress(KeyboardInterrupt):
         # What `app.run` calls, without its banner on stdout; werkzeug's line for each request is not logged.
-        run_simple(arguments.host, port, app, threaded=True)
-    finally:
-        services.close()
+        run_simple(host, port, app, threaded=True)
+    ended = services.close()
+    time.sleep(_SECONDS_FOR_LAST_ANSWERS)
+    if not ended:
+        logging.shutdown()
+        os._exit(0)  # Python would wait for the threads that have not ended
+
+
+def _stop(_number: int, _frame: FrameType | None) -> None:
+    """The first signal ends the server as gently as gunicorn does; a second changes nothing."""
+    if not services.stopping.is_set():
+        services.stop_soon()
+        raise KeyboardInterrupt
+
+
+if arguments:
+    serve(arguments.host, services.settings.port if arguments.port is None else arguments.port)

@@ -1,6 +1,7 @@
 """gunicorn's settings, from the same environment as the app's."""
 
 import itertools
+import logging
 import os
 import shutil
 import signal
@@ -12,7 +13,7 @@ from gunicorn.glogging import Logger
 
 from llm_backend import logs
 from llm_backend.errors import SettingsError
-from llm_backend.settings import load_settings
+from llm_backend.settings import STOP_SECONDS, load_settings
 from llm_backend.sharing import make_folder, places
 
 try:
@@ -25,12 +26,13 @@ workers = _settings.workers
 threads = _settings.threads
 worker_class = "gthread"
 timeout = 300  # a worker that loads a large embedded model is not dead
-graceful_timeout = 30
+graceful_timeout = STOP_SECONDS + 5
 preload_app = False  # the embedded model and the database must not be shared across a fork
 control_socket_disable = True  # it needs a HOME that can be written
 # Heartbeats stay off the disk.
 worker_tmp_dir = "/dev/shm" if os.access("/dev/shm", os.W_OK | os.X_OK) else None  # noqa: S108
 loglevel = _settings.log_level.lower()
+_ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)  # Ctrl-C reaches master and workers, too
 
 
 class _OneFormat(Logger):  # type: ignore[misc] # gunicorn has no types
@@ -88,21 +90,29 @@ def on_exit(server: Any) -> None:
 
 
 def post_worker_init(worker: Any) -> None:
-    """On SIGTERM, batches answer with what is done at once, so that the time for a graceful end suffices."""
+    """However a worker is told to end, requests under way are answered, if that takes no longer than it may.
+
+    Batches answer with what is done at once. A second signal changes nothing.
+    """
     from _wsgi import services
 
-    usual = signal.getsignal(signal.SIGTERM)
+    # Later than this the master kills the worker, which has to write what has come until then.
+    worker.cfg.set("graceful_timeout", STOP_SECONDS)
 
     def stop_soon(number: int, frame: FrameType | None) -> None:
-        services.stop_soon()
-        if callable(usual):
-            usual(number, frame)
+        if not services.stopping.is_set():
+            services.stop_soon()
+            worker.handle_exit(number, frame)
 
-    signal.signal(signal.SIGTERM, stop_soon)
+    for ending in _ENDING:
+        signal.signal(ending, stop_soon)
+        signal.siginterrupt(ending, False)
 
 
 def worker_exit(server: Any, worker: Any) -> None:
     """Writes what has been paid for before the process ends."""
     from _wsgi import services
 
-    services.close()
+    if not services.close():
+        logging.shutdown()
+        os._exit(0)  # Python would wait for the threads that have not ended, and the master kill the worker

@@ -5,6 +5,7 @@ import os
 import secrets
 import socket
 import threading
+import time
 from dataclasses import dataclass
 
 from llm_backend import __version__
@@ -20,13 +21,25 @@ from llm_backend.parameters import parse_extra_params, resolve_parameters
 from llm_backend.places import Places
 from llm_backend.providers import Providers
 from llm_backend.recorder import Recorder
-from llm_backend.settings import Settings, load_settings, shared_folder
+from llm_backend.settings import STOP_SECONDS, Settings, load_settings, shared_folder
 from llm_backend.sharing import SharedFolder
 from llm_backend.storage import Database, Projects, StateCheck, StoredCompletions, WorkList
 from llm_backend.values import Parameters
 from llm_backend.worker import Worker
 
 _PATIENCE_SECONDS = 1.0  # Prometheus waits ten
+_SLACK_SECONDS = 60.0  # between the longest a request takes and what it cannot take
+
+
+class Stopping(threading.Event):
+    """Set when the process is told to end; `since` is when that was, by the monotonic clock."""
+
+    since = 0.0
+
+    def set(self) -> None:
+        """The first time counts."""
+        self.since = self.since or time.monotonic()
+        super().set()
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +63,7 @@ class Services:
     last_completion: LastCompletion
     state_problems: Lookout[tuple[str, ...]]
     tasks_left: Lookout[int | None]
-    stopping: threading.Event
+    stopping: Stopping
 
     def stop_soon(self) -> None:
         """Takes no more tasks; open batch requests answer with what is done. Safe in a signal handler."""
@@ -61,17 +74,23 @@ class Services:
         self.worker.start()
         self.delivery.start()
 
-    def close(self) -> None:
-        """Finishes what is under way, writes it, and ends threads and connections."""
+    def close(self) -> bool:
+        """Finishes what is under way, writes it, and ends threads and connections; whether all has ended.
+
+        What does not end within `STOP_SECONDS` of `stop_soon` is given up: its threads are left alone.
+        """
         self.stop_soon()
-        self.delivery.close()
-        self.worker.close()
-        self.recorder.close()
+        deadline = self.stopping.since + STOP_SECONDS
+        ended = [self.completer.close(deadline), self.worker.close(deadline), self.delivery.close(deadline)]
+        ended.append(self.recorder.close(deadline))
+        if not all(ended):
+            return False
         self.providers.close()
         self.reader.close()
         self.state_problems.close()
         self.tasks_left.close()
         self.database.close()
+        return True
 
 
 def make_services(settings: Settings, shared: SharedFolder | None = None) -> Services:
@@ -82,8 +101,12 @@ def make_services(settings: Settings, shared: SharedFolder | None = None) -> Ser
     last = LastCompletion(own.endpoint, own.model, shared)
     url = settings.database_url
     database = Database(url.get_secret_value() if url else None, settings.model_dir)
-    projects, stored, work = Projects(database), StoredCompletions(database), WorkList(database)
-    changed, stopping = threading.Condition(), threading.Event()
+    projects, stored, work = (
+        Projects(database),
+        StoredCompletions(database),
+        WorkList(database, longest_request=settings.predict_timeout + _SLACK_SECONDS),
+    )
+    changed, stopping = threading.Condition(), Stopping()
     owner = f"{socket.gethostname()[:32]}-{os.getpid()}-{secrets.token_hex(4)}"
 
     def notify() -> None:
@@ -117,7 +140,7 @@ def make_services(settings: Settings, shared: SharedFolder | None = None) -> Ser
         recorder=recorder,
         completer=completer,
         worker=worker,
-        delivery=Delivery(settings, work, stored, owner=owner),
+        delivery=Delivery(settings, work, stored, owner=owner, stopping=stopping),
         batches=Batches(
             settings, work, worker, completer, recorder, metrics, changed=changed, stopping=stopping
         ),

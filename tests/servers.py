@@ -9,7 +9,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -25,6 +25,7 @@ class Server:
     url: str
     pid: int
     seconds_to_start: float = 0.0
+    process: "subprocess.Popen[bytes] | None" = None
 
     @property
     def worker_pid(self) -> int:
@@ -51,6 +52,11 @@ class Server:
     def terminate(self) -> None:
         """Tells the master to end, as `docker stop` does."""
         os.kill(self.pid, signal.SIGTERM)
+
+    def exit_code(self, seconds: float) -> int:
+        """Waits for its end, at most so long."""
+        assert self.process is not None
+        return self.process.wait(seconds)
 
     def kill(self) -> None:
         """Ends master and worker at once, as a crash does."""
@@ -93,19 +99,18 @@ def stub_llm(latency: float = 0.0, faults: str = "none") -> Iterator[str]:
 @contextmanager
 def backend(
     stub_url: str,
+    output: Path | None = None,
+    program: Sequence[str] = ("-m", "gunicorn", "_wsgi:app"),
+    /,
     *,
     model_dir: Path | None = None,
-    output: str = "",
-    program: Sequence[str] = ("-m", "gunicorn", "_wsgi:app"),
     **variables: str,
 ) -> Iterator[Server]:
     """The backend with one worker under gunicorn, asking the stub; its state is in `model_dir`.
 
-    What it writes to stdout and stderr is added to the file `output`. `program` is what Python runs.
+    What is printed is added to the file `output`, if there is one; `program` may be another than gunicorn.
     """
-    with ExitStack() as stack:
-        scratch = stack.enter_context(TemporaryDirectory())
-        written = stack.enter_context(open(output, "ab")) if output else None
+    with TemporaryDirectory() as scratch:
         port = _free_port()
         environment = {
             "PATH": os.environ["PATH"],
@@ -118,18 +123,15 @@ def backend(
             **variables,
         }
         started = time.monotonic()
-        process = subprocess.Popen(
-            [sys.executable, *program],
-            cwd=ROOT,
-            env=environment,
-            start_new_session=True,
-            stdout=written,
-            stderr=written,
-        )
+        with output.open("ab") if output else nullcontext() as printed:
+            process = subprocess.Popen(
+                [sys.executable, *program], cwd=ROOT, env=environment, start_new_session=True,
+                stdout=printed, stderr=printed,
+            )  # fmt: skip
         try:
             url = f"http://127.0.0.1:{port}"
             _wait_for(url + "/health", process)
-            yield Server(url, process.pid, time.monotonic() - started)
+            yield Server(url, process.pid, time.monotonic() - started, process)
         finally:
             process.terminate()
             process.wait()

@@ -6,7 +6,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -134,14 +133,15 @@ def test_a_folder_that_cannot_be_written_is_a_failure(run: Check, tmp_path: Path
     assert any("cannot be written" in problem for problem in failures(run(MODEL_DIR=f"{tmp_path}/file/data")))
 
 
-def test_a_broken_database_is_a_failure(run: Check, label_studio: StubLabelStudio, tmp_path: Path) -> None:
-    """A file that is no database is told as what it is, once, and all else is checked."""
+def test_a_corrupt_database_is_told_of(run: Check, label_studio: StubLabelStudio, tmp_path: Path) -> None:
+    """It is replaced as at a start, and all else is checked."""
     (tmp_path / "state.sqlite3").write_bytes(b"not a database" * 1000)
 
     label_studio.add(CLASSIFICATION, OURS, auto_update=False)
     findings = run()
 
-    assert [problem.partition(":")[0] for problem in failures(findings)] == ["state"]
+    assert [finding.level for finding in findings if "was corrupt" in finding.text] == ["warning"]
+    assert failures(findings) == []
     assert findings[-1].level == "ok"
 
 
@@ -569,8 +569,15 @@ def test_the_command_succeeds_and_takes_no_work(
 ) -> None:
     """It exits with 0, prints no secret, and leaves alone what a server with the same state has to do."""
     work = make_backend().services.work
-    job = new_job("1.5", model_version="v", label_config=CLASSIFICATION, extra_params={}, prompt="p")
-    work.submit(job, [NewTask("1:a", 1, {"text": "a"})], time.time() - 1)
+    job = new_job(
+        "1.5",
+        model_version="v",
+        label_config=CLASSIFICATION,
+        extra_params={},
+        prompt="p",
+        submitted_at=work.now(),
+    )
+    work.submit(job, [NewTask("1:a", 1, {"text": "a"})], work.now() - 1)
     label_studio.add(CLASSIFICATION, OURS, auto_update=False)
     label_studio.projects[0]["title"] = "Größe"
     done = run_process(

@@ -183,20 +183,16 @@ def log_of_everything(stub: StubLLM, tmp_path: Path) -> Callable[..., str]:
                 "ALLOWED_HOSTS": "127.0.0.1",
                 "LLM_MAX_RETRIES": "0",
             }
-            with backend(
-                stub.url, model_dir=None, output=str(output), program=program, **settings | variables
-            ) as server:
+            with backend(stub.url, output, program, model_dir=None, **settings | variables) as server:
                 Traffic(server, stub).everything(files)
                 eventually(lambda: "Delivery for project" in output.read_text())
             assert any("/data/upload/" in asked.path for asked in files.asked)
         broken = (
             f"postgresql+psycopg://llm:{SECRETS['password of the database as it is written']}@127.0.0.1:1/x"
         )
-        with backend(
-            stub.url, model_dir=None, output=str(output), program=program, DATABASE_URL=broken, **variables
-        ) as server:
+        with backend(stub.url, output, program, model_dir=None, DATABASE_URL=broken, **variables) as server:
             Traffic(server, stub).setup()
-            eventually(lambda: "database cannot be used" in output.read_text())
+            eventually(lambda: "PostgreSQL cannot be reached" in output.read_text())
         return output.read_text()
 
     return run
@@ -236,7 +232,7 @@ def test_the_development_server_logs_the_same_way(stub: StubLLM, tmp_path: Path)
     """`python _wsgi.py` writes nothing but JSON lines, and one for a request."""
     output = tmp_path / "output"
     settings = {"LOG_FORMAT": "json", "LOG_LEVEL": "INFO"}
-    with backend(stub.url, model_dir=None, output=str(output), program=("_wsgi.py",), **settings) as server:
+    with backend(stub.url, output, ("_wsgi.py",), model_dir=None, **settings) as server:
         Traffic(server, stub).setup()
     lines = [json.loads(line) for line in output.read_text().splitlines()]
     assert [line["endpoint"] for line in lines if "endpoint" in line] == ["setup"]
@@ -366,9 +362,7 @@ def test_a_request_has_an_id(backend: Backend, given: str, is_kept: bool) -> Non
 def test_lines_of_a_request_have_its_id_in_other_threads_too(stub: StubLLM, tmp_path: Path) -> None:
     """What is sent to the LLM and what comes back stand under the request's id, with the task's number."""
     output = tmp_path / "output"
-    with backend(
-        stub.url, model_dir=None, output=str(output), LOG_LEVEL="DEBUG", LOG_FORMAT="json"
-    ) as server:
+    with backend(stub.url, output, model_dir=None, LOG_LEVEL="DEBUG", LOG_FORMAT="json") as server:
         Traffic(server, stub).predict([DATA], PROMPT)
     lines = [json.loads(line) for line in output.read_text().splitlines()]
     [answered] = [line for line in lines if line["message"] == "request" and line["endpoint"] == "predict"]

@@ -1,11 +1,12 @@
 """What must survive a restart. Nothing outside this package talks to the database.
 
-`database` opens it; `projects`, `completions`, `work` and `checks` each own their tables.
+`database` opens it; `projects`, `completions` and `work` each own their tables; `checks` tries to write.
 """
 
 from llm_backend.storage.checks import StateCheck
 from llm_backend.storage.completions import StoredCompletions
 from llm_backend.storage.database import Database
+from llm_backend.storage.faults import RefusedValueError
 from llm_backend.storage.projects import Project, Projects
 from llm_backend.storage.work import Job, Progress, WorkItem, WorkList
 
@@ -15,6 +16,7 @@ __all__ = [
     "Progress",
     "Project",
     "Projects",
+    "RefusedValueError",
     "StateCheck",
     "StoredCompletions",
     "WorkItem",

@@ -1,24 +1,14 @@
 """Whether state can be written: tried, because neither a full disk nor a lost mount shows otherwise."""
 
 import tempfile
-import time
 from pathlib import Path
 
-import sqlalchemy as sa
-
 from llm_backend.errors import StorageError
-from llm_backend.storage.database import METADATA, Database
-
-_checks = sa.Table(
-    "checks",
-    METADATA,
-    sa.Column("id", sa.Integer, primary_key=True),
-    sa.Column("checked_at", sa.Double, nullable=False),
-)
+from llm_backend.storage.database import Database
 
 
 class StateCheck:
-    """Writes a row to the database and a file into the folder for all state. May take long."""
+    """Writes to the database, and a file into the folder for all state. May take long."""
 
     def __init__(self, database: Database, model_dir: Path) -> None:
         self._database = database
@@ -37,9 +27,7 @@ class StateCheck:
                 "user and that the disk is not full"
             )
         try:
-            with self._database.writing() as connection:
-                row = {"id": 1, "checked_at": time.time()}
-                self._database.upsert(connection, _checks, [row], ["checked_at"])
+            self._database.check_writable()
         except StorageError:
             found.append(
                 "The database cannot be written, so that prompts are forgotten, batches wait and completions "
