@@ -136,7 +136,7 @@ def test_a_taken_port_is_left_to_who_has_it() -> None:
 def test_a_folder_that_cannot_be_is_a_sentence(tmp_path: Path) -> None:
     """A file where the folder should be: no traceback, and the demo ends with 1."""
     (tmp_path / "file").touch()
-    command = [sys.executable, "-m", "demo", "--folder", tmp_path / "file"]
+    command = [sys.executable, "-m", "demo", "--folder", str(tmp_path / "file")]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert ended.returncode == 1
     assert "The demo cannot go on." in ended.stderr
@@ -150,7 +150,7 @@ def test_servers_that_a_killed_demo_has_left_are_named(tmp_path: Path) -> None:
     lock = Lock(tmp_path / "lock")
     assert lock.take()
     lock.say({"pid": gone.pid, "servers": [11, 12], "url": "", "message": ""})
-    command = [sys.executable, "-m", "demo", "--folder", tmp_path]
+    command = [sys.executable, "-m", "demo", "--folder", str(tmp_path)]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     os.close(lock.descriptor)
     assert (ended.returncode, "kill 11 12" in ended.stderr) == (1, True)

@@ -45,10 +45,10 @@ class RunningDemo:
     def run(self, *options: str) -> "subprocess.Popen[bytes]":
         """Starts it, whatever becomes of it."""
         environment = {**os.environ, "OPENAI_PROVIDER": "embedded", "TEMPERATURE": "0"}
-        command = [sys.executable, "-m", "demo", "--no-browser", "--folder", self.folder, *options]
+        command = [sys.executable, "-m", "demo", "--no-browser", "--folder", str(self.folder), *options]
         with (self.folder.parent / "said").open("wb") as said:
             return subprocess.Popen(
-                [*command, "--label-studio", self._label_studio],
+                [*command, "--label-studio", str(self._label_studio)],
                 cwd=ROOT, env=environment, stdout=said, stderr=subprocess.STDOUT,
             )  # fmt: skip
 
@@ -156,17 +156,19 @@ def test_shift_enter_is_answered(demo: RunningDemo, visitor: Page, screenshots: 
     [response] = (region for region in answer["data"]["result"] if region["from_name"] == "response")
     expect(labeling.text("response")).to_have_text(response["value"]["text"][0])
     assert labeling.text("response").inner_text() != before
-    visitor.screenshot(path=screenshots / "demo.png")
+    visitor.screenshot(path=screenshots / "demo-text-classification.png")
 
 
 def test_a_receipt_is_read(demo: RunningDemo, visitor: Page, screenshots: Path) -> None:
-    """The picture is shown, and what was read of it is in the summary."""
+    """The picture is shown, and what was read of it is in the summary, before anybody has asked."""
+    visitor.set_viewport_size({"width": 1440, "height": 720})
     project = project_of(demo, "document-images")
     task = demo.api.tasks(project)[0]["id"]
     labeling = LabelingPage(visitor, f"{demo.shown('Label Studio')}/projects/{project}/data?task={task}")
     expect(visitor.locator(".lsf-image img")).to_have_js_property("naturalWidth", 480)
-    expect(labeling.text("summarization-response")).not_to_be_empty()
-    visitor.screenshot(path=screenshots / "demo-document-images.png")
+    expect(labeling.text("summarization-response")).to_contain_text("green leaf", ignore_case=True)
+    expect(visitor.get_by_test_id("bottombar-auto-annotation-toggle")).to_be_checked()
+    visitor.screenshot(path=screenshots / "demo.png", animations="disabled")
 
 
 def test_a_second_start_at_the_same_time_shows_the_first(demo: RunningDemo) -> None:
