@@ -45,19 +45,25 @@ def main() -> int:
 
 def _already_running(lock: Lock, browser: bool) -> int:
     said = lock.said()
-    if not said:
-        print("The demo is being started already, in another terminal.", file=sys.stderr)
-        return 1
-    try:
-        os.kill(said["pid"], 0)
-    except ProcessLookupError:
+    if not _is_alive(said.get("pid", os.getpid())):
         servers = " ".join(str(server) for server in said["servers"])
         print(f"A demo that was killed has left its servers. End them: kill {servers}", file=sys.stderr)
+        return 1
+    if "message" not in said:
+        print("The demo is being started already, in another terminal.", file=sys.stderr)
         return 1
     print(f"The demo is already running.\n{said['message']}")
     if browser:
         _open(said["url"])
     return 0
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def _open(url: str) -> None:

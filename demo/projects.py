@@ -22,7 +22,7 @@ _DESCRIPTION = (
     "Select tasks and choose Actions > Retrieve Predictions: the same prompt labels them all."
 )
 _MODEL_TITLE = "LLM"
-_TASKS_AHEAD = 2  # what the embedded model answers while somebody waits for the first start
+_TASKS_AHEAD = 1  # somebody waits for the first start; Label Studio asks when a task is opened
 
 
 class ExampleProjects:

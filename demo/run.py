@@ -51,23 +51,22 @@ class Demo:
         Raises:
             DemoError: a setting, a file or a server is not as it must be.
         """
+        self._tell()
         self._backend = DemoBackend(self._options.folder / "backend", os.environ)
         self._api = LabelStudioApi(self._credentials())
         self._ended.callback(self._api.close)
         self._start_label_studio()
         self._say("Starting the backend")
         self._on_a_port("The backend", self._start_backend_on, self._options.backend_port, _BACKEND_PORT)
-        reads_pictures = not cannot_read_pictures(self._backend.parameters)
         ExampleProjects(self._api, self._state, self._backend_url, self._backend.basic_auth).set_up(
-            self._say, ask_ahead=self._backend.is_free_of_charge and reads_pictures
+            self._say, ask_ahead=self._backend.is_free_of_charge
         )
-        if not reads_pictures:
+        if cannot_read_pictures(self._backend.parameters):
             self._say("Document images cannot be read: install tesseract (Debian's tesseract-ocr)")
         message = how_to_get_in(
             self._api.url, self._api.credentials, described(self._backend.parameters), self._backend_url
         )
-        servers = [server.pid for server in self._servers.values()]
-        self._lock.say({"pid": os.getpid(), "servers": servers, "url": self._api.url, "message": message})
+        self._tell(url=self._api.url, message=message)
         return message
 
     @property
@@ -145,9 +144,19 @@ class Demo:
     def _run(self, name: str, server: ServerProcess, is_up: Callable[[], bool]) -> None:
         log = self._log(name)
         log.unlink(missing_ok=True)
-        server.start(is_up, log)
         self._servers[name] = server
         self._ended.callback(server.stop)
+
+        def is_known_and_up() -> bool:
+            self._tell()  # the first question comes as soon as there is a process
+            return is_up()
+
+        server.start(is_known_and_up, log)
+
+    def _tell(self, **more: str) -> None:
+        """Tells other starts of the demo which processes there are."""
+        servers = [server.pid for server in self._servers.values() if server.pid]
+        self._lock.say({"pid": os.getpid(), "servers": servers, **more})
 
     def _log(self, name: str) -> Path:
         return self._options.folder / f"{name.lower().replace(' ', '-')}.log"
