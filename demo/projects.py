@@ -39,11 +39,11 @@ class ExampleProjects:
         self._backend_url = backend_url
         self._basic_auth = {"auth_method": "BASIC_AUTH", **basic_auth} if basic_auth else {}
 
-    def set_up(self, say: Callable[[str], None], *, ask_ahead: bool) -> list[int]:
-        """Makes what is missing; what a person has changed stays. Returns the ids of the projects.
+    def set_up(self, say: Callable[[str], None], *, ask_ahead: bool) -> None:
+        """Makes what is missing; what a person has changed stays.
 
-        A project that was deleted is made again. With `ask_ahead`, the model is asked for the first
-        tasks of a new project; without, it is asked for nothing before a person does.
+        A project that was deleted is made again. With `ask_ahead`, the model is asked for the first task of
+        a new project; without, it is asked for nothing before a person does.
 
         Raises:
             DemoError: a model cannot be connected, for the reason that the backend gives.
@@ -62,7 +62,6 @@ class ExampleProjects:
                 continue
             self._finish(example, made, ask_ahead=ask_ahead)
             self._state.keep_projects(known)
-        return [known[example].project for example in EXAMPLES]
 
     def _left_by_a_start_that_ended(self, title: str, existing: Mapping[int, Json]) -> int | None:
         """A project that was made and not yet written down."""
