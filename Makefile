@@ -1,8 +1,10 @@
 # make run     serve on http://localhost:9090 (embedded model until .env says otherwise)
+# make demo    a real Label Studio with connected example projects (DEMO_PORT, DEMO_BACKEND_PORT choose ports)
 # make test    install what tests need and run them
 # make check   format, lint, types, import contract, tests: what CI runs
 # make e2e     real Label Studio and a real browser against the server
 # make bench   the figures of README.md
+# make demo-clean    delete the demo, and all that was labeled in it; `make clean` leaves it
 # make docker-lint   Dockerfile, compose file, workflow and .ci/run, without a Docker engine
 
 PYTHON ?= python3
@@ -14,10 +16,17 @@ DOCKER_LINT_VENV := .venv-docker-lint
 PIP_COMPILE := $(BIN)/pip-compile -q --upgrade --generate-hashes --strip-extras --no-annotate --no-emit-index-url \
 	--no-emit-find-links --no-emit-trusted-host
 
-.PHONY: run test check lint format e2e bench docker-lint requirements clean
+.PHONY: run demo demo-clean test check lint format e2e bench docker-lint requirements clean
 
 run: $(VENV)/.runtime .env
 	$(BIN)/gunicorn _wsgi:app
+
+demo: $(VENV)/.runtime $(LABEL_STUDIO_VENV)/.installed
+	@$(BIN)/python -m demo --label-studio $(LABEL_STUDIO_VENV)/bin/label-studio \
+		$(if $(DEMO_PORT),--port $(DEMO_PORT)) $(if $(DEMO_BACKEND_PORT),--backend-port $(DEMO_BACKEND_PORT))
+
+demo-clean:
+	rm -rf .demo
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest
@@ -85,5 +94,6 @@ $(DOCKER_LINT_VENV)/.installed:
 
 $(LABEL_STUDIO_VENV)/.installed:
 	test -x $(LABEL_STUDIO_VENV)/bin/pip || $(PYTHON) -m venv $(LABEL_STUDIO_VENV)
+	@echo "Installing Label Studio $(LABEL_STUDIO_VERSION) into $(LABEL_STUDIO_VENV): a minute or two, only this once"
 	$(LABEL_STUDIO_VENV)/bin/pip install -q label-studio==$(LABEL_STUDIO_VERSION)
 	touch $@

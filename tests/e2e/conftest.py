@@ -17,7 +17,8 @@ import requests
 from dotenv import dotenv_values
 from playwright.sync_api import Browser, BrowserContext, Page, StorageState, expect, sync_playwright
 
-from tests.e2e.label_studio import LabelingPage, LabelStudio, ServerProcess, on_a_free_port
+from demo.servers import ServerProcess, on_a_free_port
+from tests.e2e.label_studio import LabelingPage, LabelStudio
 
 ROOT = Path(__file__).resolve().parents[2]
 CHROMIUM = Path("/usr/bin/chromium")
