@@ -1,10 +1,13 @@
 """Providers, against a real HTTP server on loopback."""
 
+import gzip
+import json
 import socket
 import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -283,6 +286,35 @@ def test_an_answer_of_gigabytes_is_cut_off(stub: StubLLM, ask: Ask, monkeypatch:
     monkeypatch.setattr("llm_backend.providers.http.MAX_ANSWER_BYTES", 100_000)
     stub.says(Answer(raw=b" " * 1_000_000))
     with pytest.raises(errors.UnusableReplyError, match="far more"):
+        ask()
+    assert len(stub.calls) == 1
+
+
+def test_a_small_answer_that_unpacks_to_gigabytes_is_cut_off(stub: StubLLM, ask: Ask) -> None:
+    """What is counted is what it takes in memory: 64 MB come as 64 kB."""
+    stub.says(Answer(raw=gzip.compress(b" " * 64_000_000), headers={"Content-Encoding": "gzip"}))
+    tracemalloc.start()
+    try:
+        with pytest.raises(errors.UnusableReplyError, match="far more"):
+            ask()
+        assert tracemalloc.get_traced_memory()[1] < 40_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_packed_answer_is_unpacked(stub: StubLLM, ask: Ask) -> None:
+    """Gateways pack what they pass on; gzip is what they are told we read."""
+    packed = gzip.compress(json.dumps(completion("yes").body).encode())
+    stub.says(Answer(raw=packed, headers={"Content-Encoding": "gzip"}))
+    assert texts(ask()) == ("yes",)
+    assert stub.calls[0].headers["accept-encoding"] == "gzip"
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "br", "gzip, gzip"])
+def test_an_answer_that_cannot_be_unpacked_is_no_completion(stub: StubLLM, ask: Ask, encoding: str) -> None:
+    """It has been paid for, so it is not asked for again."""
+    stub.says(Answer(raw=b"\x07nonsense", headers={"Content-Encoding": encoding}))
+    with pytest.raises(errors.UnusableReplyError, match="not a chat completion"):
         ask()
     assert len(stub.calls) == 1
 
