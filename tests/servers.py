@@ -8,8 +8,8 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,11 +20,16 @@ ROOT = Path(__file__).resolve().parent.parent
 
 @dataclass(frozen=True)
 class Server:
-    """A running server: its address, and the process ids of its master and its worker."""
+    """A running server: its address, its master and its worker."""
 
     url: str
-    pid: int
+    process: "subprocess.Popen[bytes]"
     seconds_to_start: float = 0.0
+
+    @property
+    def pid(self) -> int:
+        """The process id of the master."""
+        return self.process.pid
 
     @property
     def worker_pid(self) -> int:
@@ -83,8 +88,18 @@ def stub_llm(latency: float = 0.0, faults: str = "none") -> Iterator[str]:
 
 
 @contextmanager
-def backend(stub_url: str, *, model_dir: Path | None = None, **variables: str) -> Iterator[Server]:
-    """The backend with one worker under gunicorn, asking the stub; its state is in `model_dir`."""
+def backend(
+    stub_url: str,
+    *,
+    model_dir: Path | None = None,
+    log: Path | None = None,
+    prefix: Sequence[str] = (),
+    **variables: str,
+) -> Iterator[Server]:
+    """The backend with one worker under gunicorn, asking the stub; its state is in `model_dir`.
+
+    Its log goes to the end of the file `log`. `prefix` is a command that runs the command that follows it.
+    """
     with TemporaryDirectory() as scratch:
         port = _free_port()
         environment = {
@@ -98,13 +113,18 @@ def backend(stub_url: str, *, model_dir: Path | None = None, **variables: str) -
             **variables,
         }
         started = time.monotonic()
-        process = subprocess.Popen(
-            [sys.executable, "-m", "gunicorn", "_wsgi:app"], cwd=ROOT, env=environment, start_new_session=True
-        )
+        with open(log, "ab") if log else nullcontext() as standard_error:
+            process = subprocess.Popen(
+                [*prefix, sys.executable, "-m", "gunicorn", "_wsgi:app"],
+                cwd=ROOT,
+                env=environment,
+                stderr=standard_error,
+                start_new_session=True,
+            )
         try:
             url = f"http://127.0.0.1:{port}"
             _wait_for(url + "/health", process)
-            yield Server(url, process.pid, time.monotonic() - started)
+            yield Server(url, process, time.monotonic() - started)
         finally:
             process.terminate()
             process.wait()

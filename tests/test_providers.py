@@ -191,7 +191,8 @@ def test_one_failed_reply_of_several_does_not_lose_the_others(stub: StubLLM, ask
         (failure(500, "boom"), errors.ProviderDownError, "failed on its side (500)", 3),
         (failure(503, "overloaded"), errors.ProviderDownError, "(503)", 3),
         (Answer(307, {}, {"Location": "http://127.0.0.1:9/"}), errors.CompletionRefusedError, "redirects", 1),
-        (Answer(reset=True), errors.ConnectionFailedError, "cannot be reached", 3),
+        (Answer(reset=True), errors.ConnectionFailedError, "broke off", 3),
+        (Answer(body=completion("cut").body, end="middle"), errors.ConnectionFailedError, "broke off", 3),
         (Answer(raw=b"<p>", headers={"Content-Type": "text/html"}), errors.UnusableReplyError, "not a", 1),
         (Answer(raw=b'{"half": '), errors.UnusableReplyError, "not a chat", 1),
         (Answer(body={"error": {"message": "x"}}), errors.UnusableReplyError, "not a chat", 1),
@@ -210,6 +211,26 @@ def test_every_fault_is_an_error_of_our_own_that_says_what_to_do(
     assert says.lower() in caught.value.reason.lower()
     assert "sk-secret" not in caught.value.reason
     assert len(stub.calls) == calls
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"choices": 5},
+        {"choices": [7]},
+        {"choices": [{"message": 7}]},
+        {"choices": [{"message": {"content": 7}}]},
+        {"choices": [{"message": {"content": "paid"}, "logprobs": {"content": 7}}]},
+    ],
+)
+def test_an_answer_with_wrong_types_is_a_fault_of_the_endpoint(
+    stub: StubLLM, ask: Ask, caplog: pytest.LogCaptureFixture, body: dict[str, Any]
+) -> None:
+    """It is said in a sentence, and no traceback per task fills the log."""
+    stub.says(Answer(body=body))
+    with pytest.raises(errors.UnusableReplyError, match="not a chat completion"):
+        ask()
+    assert "Unexpected" not in caplog.text
 
 
 def test_retries_stop_at_the_first_success(stub: StubLLM, ask: Ask) -> None:

@@ -183,7 +183,10 @@ class ChatClient:
             body=arguments,
             options={"timeout": httpx2.Timeout(remaining, connect=min(remaining, _CONNECT_SECONDS))},
         )
-        completion = self._completion(answer)
+        try:
+            completion = self._completion(answer)
+        except (AttributeError, TypeError):  # the client does not check the types of what it reads
+            raise no_completion(self._provider.TITLE) from None
         if len(answer.choices) < arguments.get("n", 1):
             self._remember_refused(arguments["model"], "n")
         return completion

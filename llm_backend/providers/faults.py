@@ -162,6 +162,8 @@ def _from_connection(error: Exception, endpoint: Endpoint, title: str) -> Backen
     if isinstance(cause, AnswerUnreadableError):
         return no_completion(title)
     where = f" at {endpoint.base_url}" if endpoint.base_url else ""
+    if isinstance(cause, (httpx2.RemoteProtocolError, httpx2.ReadError, httpx2.WriteError)):
+        return ConnectionFailedError(f"{title}{where} broke off before its answer was whole: try again")
     return ConnectionFailedError(f"{title} cannot be reached{where}: check the address and the network")
 
 
