@@ -13,7 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import FrameType
 
-from soak import llm, memory, processes, users
+from soak import clock, database, llm, memory, processes, users
 from soak.stage import Stage
 from tests.stub_llm import running_stub
 
@@ -42,6 +42,11 @@ SCENARIOS = {
     "kill-worker": Scenario(processes.kill_worker, 90),
     "terminate": Scenario(processes.terminate, 90),
     "terminate-hang": Scenario(processes.terminate_hang, 120),
+    "disk-full": Scenario(database.disk_full, 120),
+    "locked": Scenario(database.locked, 150),
+    "read-only": Scenario(database.read_only, 90),
+    "corrupt": Scenario(database.corrupt, 120),
+    "clock": Scenario(clock.clock, 120),
     "memory": Scenario(memory.memory, 480),
 }
 
@@ -75,9 +80,9 @@ def play(name: str) -> Row:
                 scenario.play(stage)
         except Exception as error:
             stage.expect(False, f"{type(error).__name__}: {error}")
+        seconds = time.monotonic() - started
         if stage.failures and stage.log_file.exists():
             print("  The end of the server's log:", *stage.log.splitlines()[-40:], sep="\n    ", flush=True)
-    seconds = time.monotonic() - started
     return Row(name, scenario.provoked, stage.seen, stage.lost, stage.failures, seconds)
 
 

@@ -40,8 +40,8 @@ def kill_worker(stage: Stage) -> None:
     unlucky = [one for one in wrong if one.status == 0]
     stage.expect(len(wrong) == len(unlucky) <= 20, f"{len(wrong)} of the 20 people saw a failure")
     stage.saw(
-        f"the {len(unlucky)} people whose prompt was under way see nothing, as with any HTTP failure, and press "
-        f"Shift+Enter again: the first answer came {back:.1f} s after the kill; the batch goes on by itself"
+        f"the {len(unlucky)} people whose prompt was under way see nothing, as with any HTTP failure, and "
+        f"press Shift+Enter again: the first answer came {back:.1f} s after the kill; the batch goes on by itself"
     )
     paid = {text for at, text in stage.ledger.answered if at < killed_at - _UNWRITTEN_SECONDS}
     again = {text for at, text in stage.ledger.asked if at > killed_at and text in paid and "text" in text}
@@ -93,8 +93,8 @@ def terminate_hang(stage: Stage) -> None:
     stage.expect(seen.predicted == 30, f"the batch got {seen.predicted} of 30 predictions")
     told = sum(one.is_warning for one in answers)
     stage.saw(
-        f"the batch is answered at once with the {seen.predicted} predictions there are; of 5 people {told} are "
-        f"told so; the server has ended after {seconds:.1f} s"
+        f"the batch is answered at once with the {seen.predicted} predictions there are; of 5 people {told} "
+        f"are told so; the server has ended after {seconds:.1f} s"
     )
     stage.ledger.fault = lambda text: None
     with stage.server(**settings) as server:
