@@ -63,7 +63,8 @@ class Batches:
         if len(tasks) == 1:
             return [self._one(plan, tasks[0])]
         deadline = time.monotonic() + self._timeout
-        open_until = time.time() + self._timeout + _LATE_SECONDS
+        now = self._work.now()
+        open_until = now + self._timeout + _LATE_SECONDS
         new = [_new_task(task) for task in tasks]
         identities = [task.identity for task in new]
         job = new_job(
@@ -73,6 +74,7 @@ class Batches:
             label_config=plan.config.interface.config,
             extra_params=plan.pinned_params,
             prompt=plan.prompt or "",
+            submitted_at=now,
         )
         job_id = self._work.submit(job, new, open_until)
         self._worker.start()

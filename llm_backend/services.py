@@ -18,6 +18,8 @@ from llm_backend.settings import Settings, load_settings
 from llm_backend.storage import Database, Projects, StoredCompletions, WorkList
 from llm_backend.worker import Worker
 
+_SLACK_SECONDS = 60.0  # between the longest a request takes and what it cannot take
+
 
 @dataclass(frozen=True, slots=True)
 class Services:
@@ -62,7 +64,11 @@ def make_services(settings: Settings) -> Services:
     metrics = Metrics()
     url = settings.database_url
     database = Database(url.get_secret_value() if url else None, settings.model_dir)
-    projects, stored, work = Projects(database), StoredCompletions(database), WorkList(database)
+    projects, stored, work = (
+        Projects(database),
+        StoredCompletions(database),
+        WorkList(database, longest_request=settings.predict_timeout + _SLACK_SECONDS),
+    )
     changed, stopping = threading.Condition(), threading.Event()
     owner = f"{socket.gethostname()[:32]}-{os.getpid()}-{secrets.token_hex(4)}"
 

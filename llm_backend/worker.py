@@ -265,7 +265,7 @@ class Worker:
                 if plan.model_version != job.model_version:
                     raise MissingSettingsError("The server's settings have changed: start the batch again")
             except BackendError as error:
-                self._give_up(job.id, error, time.time())
+                self._give_up(job.id, error, self._work.now())
                 return None
             self._limiters.setdefault(plan.parameters.endpoint, Limiter(self._settings.max_concurrency))
             self._plans[job.id] = plan

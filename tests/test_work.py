@@ -2,7 +2,6 @@
 
 import dataclasses
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,7 +28,7 @@ def work(database: Database) -> WorkList:
     return WorkList(database)
 
 
-def job(version: str = "v1", project: str = "1.5") -> Job:
+def job(work: WorkList, version: str = "v1", project: str = "1.5") -> Job:
     """A job that may be submitted."""
     return new_job(
         project,
@@ -37,12 +36,13 @@ def job(version: str = "v1", project: str = "1.5") -> Job:
         label_config="<View/>",
         extra_params={"model": "m"},
         prompt="p",
+        submitted_at=work.now(),
     )
 
 
 def submit(work: WorkList, a_job: Job, some: list[NewTask], open_for: float = -1) -> str:
     """Submits the tasks for a request that is open for so many seconds."""
-    return work.submit(a_job, some, time.time() + open_for)
+    return work.submit(a_job, some, work.now() + open_for)
 
 
 def tasks(count: int, first: int = 1, text: str = "t") -> list[NewTask]:
@@ -65,7 +65,7 @@ def work_off(database: Database, work: WorkList, job_id: str, *, most: int = 100
 
 def test_each_task_is_taken_once(work: WorkList) -> None:
     """In order, no more than asked for, and by one owner until the lease runs out."""
-    job_id = submit(work, job(), tasks(5))
+    job_id = submit(work, job(work), tasks(5))
     first = work.lease(job_id, "a", 3, 60)
     second = work.lease(job_id, "b", 3, 60)
     assert [item.task_id for item in first + second] == [1, 2, 3, 4, 5]
@@ -75,14 +75,14 @@ def test_each_task_is_taken_once(work: WorkList) -> None:
 
 def test_what_a_dead_process_took_is_taken_anew(work: WorkList) -> None:
     """When its lease has run out, and not before."""
-    job_id = submit(work, job(), tasks(2))
+    job_id = submit(work, job(work), tasks(2))
     assert len(work.lease(job_id, "dead", 1, -1)) == 1
     assert [item.task_id for item in work.lease(job_id, "alive", 5, 60)] == [1, 2]
 
 
 def test_an_outcome_after_a_lost_lease_is_dropped(database: Database, work: WorkList) -> None:
     """The task has one prediction: that of who has it now."""
-    job_id = submit(work, job(), tasks(1))
+    job_id = submit(work, job(work), tasks(1))
     [lost] = work.lease(job_id, "slow", 1, -1)
     [taken] = work.lease(job_id, "fast", 1, 60)
     finish(database, work, "fast", [Outcome(taken, PREDICTION | {"score": 1.0})])
@@ -93,7 +93,7 @@ def test_an_outcome_after_a_lost_lease_is_dropped(database: Database, work: Work
 
 def test_a_task_given_back_can_be_taken_at_once(database: Database, work: WorkList) -> None:
     """An outcome without prediction and code ends the lease."""
-    job_id = submit(work, job(), tasks(1))
+    job_id = submit(work, job(work), tasks(1))
     [item] = work.lease(job_id, "a", 1, 60)
     finish(database, work, "a", [Outcome(item)])
     assert len(work.lease(job_id, "b", 1, 60)) == 1
@@ -101,10 +101,10 @@ def test_a_task_given_back_can_be_taken_at_once(database: Database, work: WorkLi
 
 def test_a_second_request_for_the_same_batch_joins_it(database: Database, work: WorkList) -> None:
     """Done tasks keep their predictions, failed ones get another try, new ones are added."""
-    job_id = submit(work, job(), tasks(3))
+    job_id = submit(work, job(work), tasks(3))
     one, two, _ = work.lease(job_id, "me", 3, 60)
     finish(database, work, "me", [Outcome(one, PREDICTION), Outcome(two, code="x", reason="y")])
-    assert submit(work, job(), tasks(4)) == job_id
+    assert submit(work, job(work), tasks(4)) == job_id
     progress = work.progress(job_id)
     assert (progress.done, progress.failed, progress.left) == (1, 0, 3)
     assert [item.task_id for item in work.lease(job_id, "me", 9, 60)] == [2, 4]
@@ -112,31 +112,31 @@ def test_a_second_request_for_the_same_batch_joins_it(database: Database, work: 
 
 def test_tasks_that_somebody_waits_for_come_first(work: WorkList) -> None:
     """Twenty tasks do not wait behind the ten thousand of an earlier click."""
-    job_id = submit(work, job(), tasks(50), open_for=-5)
-    submit(work, job(), tasks(3, first=40), open_for=100)
+    job_id = submit(work, job(work), tasks(50), open_for=-5)
+    submit(work, job(work), tasks(3, first=40), open_for=100)
     assert [item.task_id for item in work.lease(job_id, "me", 4, 60)] == [40, 41, 42, 1]
 
 
 def test_changed_data_replaces_the_task(database: Database, work: WorkList) -> None:
     """A prediction for what the task said before is not delivered."""
-    job_id = submit(work, job(), tasks(2))
+    job_id = submit(work, job(work), tasks(2))
     assert work_off(database, work, job_id) == [1, 2]
-    submit(work, job(), tasks(1, text="other"))
+    submit(work, job(work), tasks(1, text="other"))
     assert [done.task_id for done in work.take_for_delivery(job_id, 9)] == [2]
     assert [item.data for item in work.lease(job_id, "me", 9, 60)] == [{"text": "other"}]
 
 
 def test_a_batch_with_another_version_ends_the_earlier(work: WorkList) -> None:
     """Of the same project; other projects are left alone."""
-    earlier, other = submit(work, job("v1"), tasks(1)), submit(work, job("v1", "2.5"), tasks(1))
-    later = submit(work, job("v2"), tasks(1))
+    earlier, other = submit(work, job(work, "v1"), tasks(1)), submit(work, job(work, "v1", "2.5"), tasks(1))
+    later = submit(work, job(work, "v2"), tasks(1))
     states = {entry.id: entry.state for entry in work.recent_jobs()}
     assert states == {earlier: "stopped", other: "active", later: "active"}
 
 
 def test_what_a_response_carries_leaves_the_delivery_list(database: Database, work: WorkList) -> None:
     """And what was not done by then stays on the work list."""
-    submitted = job()
+    submitted = job(work)
     job_id = submit(work, submitted, tasks(3), open_for=100)
     work_off(database, work, job_id, most=2)
     results = work.hand_over(job_id, ["1:t", "2:t", "3:t"], submitted)
@@ -149,7 +149,7 @@ def test_what_a_response_carries_leaves_the_delivery_list(database: Database, wo
 
 def test_nothing_is_delivered_while_a_request_is_open(database: Database, work: WorkList) -> None:
     """Its answer may still carry the predictions; of two requests the later one counts."""
-    first, second = job(), job()
+    first, second = job(work), job(work)
     job_id = submit(work, first, tasks(1), open_for=50)
     submit(work, second, tasks(1), open_for=100)
     assert not work.lease_delivery(job_id, "a", 60)
@@ -167,20 +167,20 @@ def test_nothing_is_delivered_while_a_request_is_open(database: Database, work: 
 
 def test_two_answers_do_not_carry_the_same_prediction(database: Database, work: WorkList) -> None:
     """Of two clicks at the same time one gets it; a click afterwards gets it again."""
-    first, second = job(), job()
+    first, second = job(work), job(work)
     job_id = submit(work, first, tasks(1), open_for=50)
     submit(work, second, tasks(1), open_for=50)
     work_off(database, work, job_id)
     assert work.hand_over(job_id, ["1:t"], first)["1:t"].prediction == PREDICTION
     assert work.hand_over(job_id, ["1:t"], second)["1:t"].prediction is None
-    third = job()
+    third = job(work)
     submit(work, third, tasks(1), open_for=50)
     assert work.hand_over(job_id, ["1:t"], third)["1:t"].prediction == PREDICTION
 
 
 def test_a_job_is_done_only_when_nothing_is_left(database: Database, work: WorkList) -> None:
     """No pending task, and nobody who waits."""
-    request = job()
+    request = job(work)
     job_id = submit(work, request, tasks(1), open_for=50)
     assert not work.end_finished(job_id)
     work_off(database, work, job_id)
@@ -192,7 +192,9 @@ def test_a_job_is_done_only_when_nothing_is_left(database: Database, work: WorkL
 def test_the_same_batch_from_two_sides_is_one_job(work: WorkList) -> None:
     """A double click over two replicas."""
     ids: list[str] = []
-    threads = [threading.Thread(target=lambda: ids.append(submit(work, job(), tasks(20)))) for _ in range(6)]
+    threads = [
+        threading.Thread(target=lambda: ids.append(submit(work, job(work), tasks(20)))) for _ in range(6)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -203,16 +205,16 @@ def test_the_same_batch_from_two_sides_is_one_job(work: WorkList) -> None:
 
 def test_another_key_takes_effect(work: WorkList) -> None:
     """It makes no other version, so the job has to learn it."""
-    job_id = submit(work, job(), tasks(1))
+    job_id = submit(work, job(work), tasks(1))
     work.end(job_id, "failed", reason="wrong key")
-    submit(work, dataclasses.replace(job(), extra_params={"api_key": "right"}), tasks(1))
+    submit(work, dataclasses.replace(job(work), extra_params={"api_key": "right"}), tasks(1))
     [active] = work.active_jobs()
     assert (active.id, active.extra_params) == (job_id, {"api_key": "right"})
 
 
 def test_delivered_and_refused_tasks_are_not_delivered_again(database: Database, work: WorkList) -> None:
     """The refused ones count as failed."""
-    job_id = submit(work, job(), tasks(3))
+    job_id = submit(work, job(work), tasks(3))
     work_off(database, work, job_id)
     one, two, three = work.take_for_delivery(job_id, 9)
     work.delivered([one.row])
@@ -224,8 +226,8 @@ def test_delivered_and_refused_tasks_are_not_delivered_again(database: Database,
 
 def test_an_ended_job_is_waited_for_no_more(work: WorkList) -> None:
     """A request answers with what there is."""
-    open_until = time.time() + 100
-    job_id = work.submit(job(), tasks(1), open_until)
+    open_until = work.now() + 100
+    job_id = work.submit(job(work), tasks(1), open_until)
     assert work.is_waited_for(job_id, open_until)
     assert work.end(job_id, "stopped", reason="enough")
     assert not work.end(job_id, "done")
@@ -235,7 +237,10 @@ def test_an_ended_job_is_waited_for_no_more(work: WorkList) -> None:
 
 def test_old_ended_jobs_are_dropped(work: WorkList) -> None:
     """With their tasks; active ones stay."""
-    ended, active = submit(work, job("v1", "1.5"), tasks(2)), submit(work, job("v1", "2.5"), tasks(2))
+    ended, active = (
+        submit(work, job(work, "v1", "1.5"), tasks(2)),
+        submit(work, job(work, "v1", "2.5"), tasks(2)),
+    )
     work.end(ended, "done")
     work.prune(max_age=-1)
     assert [entry.id for entry in work.recent_jobs()] == [active]
@@ -244,7 +249,7 @@ def test_old_ended_jobs_are_dropped(work: WorkList) -> None:
 
 def test_many_takers_at_once_take_each_task_once(database: Database, work: WorkList) -> None:
     """Whoever comes second waits, looks again, and takes others."""
-    job_id = submit(work, job(), tasks(200))
+    job_id = submit(work, job(work), tasks(200))
     taken: list[int | None] = []
 
     def take(owner: str) -> None:
@@ -263,10 +268,10 @@ def test_many_takers_at_once_take_each_task_once(database: Database, work: WorkL
 
 def test_what_is_on_its_way_is_not_answered_as_well(database: Database, work: WorkList) -> None:
     """A request that comes during a delivery gets the rest, and no task gets two predictions."""
-    job_id = submit(work, job(), tasks(2))
+    job_id = submit(work, job(work), tasks(2))
     assert work_off(database, work, job_id, most=1) == [1]
     [on_its_way] = work.take_for_delivery(job_id, 9)
-    again = job()
+    again = job(work)
     assert submit(work, again, tasks(2), open_for=100) == job_id
     assert work_off(database, work, job_id) == [2]
     assert work.take_for_delivery(job_id, 9) == []
@@ -280,7 +285,7 @@ def test_what_is_on_its_way_is_not_answered_as_well(database: Database, work: Wo
 
 def test_an_answer_and_tasks_that_finish_meanwhile_lose_nothing(database: Database, work: WorkList) -> None:
     """A task leaves the list only with an answer that carries its prediction."""
-    request = job()
+    request = job(work)
     job_id = submit(work, request, tasks(200))
     items = work.lease(job_id, "me", 200, 60)
     answered: list[str] = []

@@ -1,13 +1,13 @@
 """Completions that were paid for: every reply under the key of what was asked."""
 
 import json
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import sqlalchemy as sa
 
-from llm_backend.storage.database import METADATA, Database
+from llm_backend.storage.database import Database
+from llm_backend.storage.schema import METADATA
 from llm_backend.values import Reply
 
 _completions = sa.Table(
@@ -19,9 +19,7 @@ _completions = sa.Table(
 )
 
 
-_ONE = sa.select(_completions.c.key, _completions.c.reply).where(
-    _completions.c.key == sa.bindparam("wanted"), _completions.c.created_at > sa.bindparam("since")
-)
+_ONE = sa.select(_completions.c.key, _completions.c.reply).where(_completions.c.key == sa.bindparam("wanted"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,15 +37,23 @@ class StoredCompletions:
         self._database = database
 
     def get(self, keys: Sequence[str], *, max_age: float | None = None) -> dict[str, Reply]:
-        """The replies there are for the keys, of the last `max_age` seconds if it is given."""
-        since = 0.0 if max_age is None else time.time() - max_age
+        """The replies there are for the keys, of the last `max_age` seconds if it is given.
+
+        One from the future, written before the clock was set back, is not of late.
+        """
+        one = _ONE
+        if max_age is not None:
+            now = self._database.now()
+            one = _ONE.where(_completions.c.created_at.between(now - max_age, now))
         with self._database.reading() as connection:
-            rows = (connection.execute(_ONE, {"wanted": key, "since": since}).first() for key in keys)
+            rows = (connection.execute(one, {"wanted": key}).first() for key in keys)
             return {row.key: _as_reply(row.reply) for row in rows if row}
 
     def put(self, connection: sa.Connection, replies: Sequence[KeyedReply]) -> None:
         """Stores the replies in the caller's transaction; a newer one replaces an older."""
-        now = time.time()
+        if not replies:
+            return
+        now = connection.execute(sa.select(self._database.now())).scalar_one()
         by_key = {
             item.key: {"key": item.key, "reply": json.dumps(asdict(item.reply)), "created_at": now}
             for item in replies
@@ -60,7 +66,9 @@ class StoredCompletions:
         """Drops replies older than `max_age` seconds and the oldest above `max_rows`; how many it dropped."""
         age = _completions.c.created_at
         with self._database.writing() as connection:
-            dropped = connection.execute(_completions.delete().where(age < time.time() - max_age)).rowcount
+            dropped = connection.execute(
+                _completions.delete().where(age < self._database.now() - max_age)
+            ).rowcount
             newest_to_drop = connection.execute(
                 sa.select(age).order_by(age.desc()).offset(max_rows).limit(1)
             ).scalar()

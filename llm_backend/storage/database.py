@@ -1,38 +1,67 @@
 """The database: SQLite in `MODEL_DIR` by default, PostgreSQL when several machines share it.
 
-Opened at the first use, so that it is never shared across a fork.
+Opened at the first use, so that it is never shared across a fork. A corrupt SQLite file is moved aside, and a
+new one is made; every other fault is an error until it has gone.
 """
 
-import os
+import logging
 import sqlite3
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.dialects import sqlite as sqlite_dialect
 from sqlalchemy.exc import SQLAlchemyError
 
 from llm_backend.errors import StorageError
+from llm_backend.storage import schema, sqlite
+from llm_backend.storage.faults import is_corrupt, lacks_tables, storage_error
+from llm_backend.storage.salvage import salvage
 
-METADATA = sa.MetaData()
-_BUSY_TIMEOUT_SECONDS = 30
+_log = logging.getLogger(__name__)
+_PATIENT_SECONDS = 20.0
+_QUICK_SECONDS = 2.0  # Label Studio waits 3 s for `/setup`
+_TRIES_TO_OPEN = 3
 _NAMES_LOCK = 7_235
 _SCHEMA_LOCK = 7_235_481  # any number: PostgreSQL's advisory locks are told apart by it
 
 
-class Database:
-    """Connections, and the two kinds of transactions."""
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    engine: sa.Engine
+    file_id: sqlite.FileId | None
 
-    def __init__(self, database_url: str | None, model_dir: Path) -> None:
+
+class Database:
+    """Connections, the two kinds of transactions, and the time.
+
+    On PostgreSQL the time is the server's. On SQLite it is `clock`, in seconds since the epoch, and `steady`,
+    which never jumps and which all processes of the machine share.
+    """
+
+    def __init__(
+        self,
+        database_url: str | None,
+        model_dir: Path,
+        *,
+        clock: Callable[[], float] = time.time,
+        steady: Callable[[], float] = time.monotonic,
+    ) -> None:
         default = sa.URL.create("sqlite", database=str(model_dir / "state.sqlite3"))
         self._url = sa.make_url(database_url) if database_url else default
         self._is_sqlite = self._url.get_backend_name() == "sqlite"
+        self._file = sqlite.file_of(self._url) if self._is_sqlite else None
+        self._clock = clock
+        self._steady = steady
         self._lock = threading.Lock()
-        self._engine: sa.Engine | None = None
+        self._opened: _Opened | None = None
+        self._failed: tuple[float, Exception] = (float("-inf"), StorageError(""))
 
     @contextmanager
     def reading(self) -> Iterator[sa.Connection]:
@@ -41,25 +70,43 @@ class Database:
         Raises:
             StorageError: the database cannot be used.
         """
-        with _own_errors(), self._opened().connect() as connection:
+        with self._using() as opened, opened.engine.connect() as connection:
             yield connection
 
     @contextmanager
-    def writing(self, *, lock: str | None = None) -> Iterator[sa.Connection]:
+    def writing(self, *, lock: str | None = None, quick: bool = False) -> Iterator[sa.Connection]:
         """A transaction that may write, committed at the end of the block.
 
         On SQLite it takes the write lock at its start: a read that turns into a write is refused at once,
         whatever the timeout. On PostgreSQL, transactions with the same `lock` come one after the other.
+        A `quick` one waits two seconds for others at most: somebody waits, or tries again by himself.
 
         Raises:
             StorageError: the database cannot be used.
         """
-        with _own_errors(), self._opened().execution_options(writes=True).begin() as connection:
-            if lock is not None and not self._is_sqlite:
-                connection.execute(
-                    sa.select(sa.func.pg_advisory_xact_lock(_NAMES_LOCK, sa.func.hashtext(lock)))
-                )
-            yield connection
+        seconds = _QUICK_SECONDS if quick else _PATIENT_SECONDS
+        with self._using() as opened:
+            engine = opened.engine.execution_options(writes=True, patience=seconds)
+            with engine.begin() as connection:
+                if lock is not None and not self._is_sqlite:
+                    connection.execute(
+                        sa.select(sa.func.pg_advisory_xact_lock(_NAMES_LOCK, sa.func.hashtext(lock)))
+                    )
+                yield connection
+            if self._is_gone(opened):
+                raise sqlite.ReplacedError("The database was replaced while it was written to: try again")
+
+    def now(self) -> sa.ColumnElement[float]:
+        """Seconds since the epoch, to be used in a statement."""
+        return sa.literal(self._clock(), sa.Double) if self._is_sqlite else _time_of_the_server()
+
+    def steady(self) -> sa.ColumnElement[float]:
+        """Seconds of a clock that nobody sets, where there is one: for whatever runs out.
+
+        After a restart of the machine it begins anew, so what lies further in the future than it can be is
+        from before.
+        """
+        return sa.literal(self._steady(), sa.Double) if self._is_sqlite else _time_of_the_server()
 
     def upsert(
         self, connection: sa.Connection, table: sa.Table, rows: list[dict[str, Any]], changed: Iterable[str]
@@ -67,7 +114,7 @@ class Database:
         """Inserts the rows; of those that are there (by primary key) the `changed` columns are set."""
         if not rows:
             return
-        insert: Any = sqlite.insert(table) if self._is_sqlite else postgresql.insert(table)
+        insert: Any = sqlite_dialect.insert(table) if self._is_sqlite else postgresql.insert(table)
         statement = insert.on_conflict_do_update(
             index_elements=list(table.primary_key.columns),
             set_={name: insert.excluded[name] for name in changed},
@@ -77,74 +124,149 @@ class Database:
     def close(self) -> None:
         """Closes all connections; the next use opens them again."""
         with self._lock:
-            if self._engine is not None:
-                self._engine.dispose()
-                self._engine = None
+            opened, self._opened = self._opened, None
+        if opened is not None:
+            opened.engine.dispose()
 
-    def _opened(self) -> sa.Engine:
-        with self._lock:
-            if self._engine is None:
-                engine = _open_sqlite(self._url) if self._is_sqlite else _open_postgresql(self._url)
-                with engine.execution_options(writes=True).begin() as connection:
-                    if not self._is_sqlite:  # several replicas may start at once
-                        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_SCHEMA_LOCK)))
-                    METADATA.create_all(connection)
-                self._engine = engine
-            return self._engine
-
-
-def _open_sqlite(url: sa.URL) -> sa.Engine:
-    if url.database and url.database != ":memory:":
-        file = Path(url.database)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        os.close(os.open(file, os.O_CREAT | os.O_RDWR, 0o600))  # extra params may hold keys
-    engine = sa.create_engine(url, pool_size=16, max_overflow=-1)
-
-    @sa.event.listens_for(engine, "connect")
-    def _configure(connection: Any, _record: Any) -> None:
-        connection.isolation_level = None  # transactions begin where `_begin` says so
-        connection.execute(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_SECONDS * 1000}")
-        _use_write_ahead_log(connection)
-        connection.execute("PRAGMA synchronous = NORMAL")
-
-    @sa.event.listens_for(engine, "begin")
-    def _begin(connection: sa.Connection) -> None:
-        if connection.get_execution_options().get("writes"):
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
-
-    return engine
-
-
-def _use_write_ahead_log(connection: Any) -> None:
-    """The busy timeout does not hold for this switch, which every process makes on a new database."""
-    deadline = time.monotonic() + _BUSY_TIMEOUT_SECONDS
-    while connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+    @contextmanager
+    def _using(self) -> Iterator[_Opened]:
+        """The open database. A corrupt one is replaced, for who comes next."""
+        opened: _Opened | None = None
         try:
-            connection.execute("PRAGMA journal_mode = WAL")
-        except sqlite3.OperationalError:
-            if time.monotonic() > deadline:
+            opened = self._open()
+            yield opened
+        except (SQLAlchemyError, sqlite3.Error, OSError, ImportError) as error:
+            if opened is not None and is_corrupt(error) and self._file is not None:
+                try:
+                    self._replace(opened, error)
+                except (SQLAlchemyError, sqlite3.Error, OSError) as another:
+                    raise storage_error(another, self._file) from another
+                raise StorageError("The database was corrupt and has been replaced: try again") from error
+            if opened is not None and (isinstance(error, sqlite.ReplacedError) or lacks_tables(error)):
+                self._forget(opened)
+            raise storage_error(error, self._file) from error
+
+    def _open(self) -> _Opened:
+        asked_at = time.monotonic()
+        with self._lock:
+            if self._opened is not None and self._is_gone(self._opened):
+                _log.error("The database %s has been replaced, or deleted: opening it anew", self._file)
+                self._opened.engine.dispose()
+                self._opened = None
+            if self._opened is None:
+                failed_at, failure = self._failed
+                if failed_at > asked_at:  # who waited for a try that failed does not wait for another
+                    raise failure
+                try:
+                    self._opened = self._open_and_prepare()
+                except Exception as error:
+                    self._failed = (time.monotonic(), error)
+                    raise
+            return self._opened
+
+    def _open_and_prepare(self) -> _Opened:
+        aside: Path | None = None
+        for tries_left in reversed(range(_TRIES_TO_OPEN)):
+            opened = self._make()
+            try:
+                self._prepare(opened.engine, aside)
+            except (SQLAlchemyError, sqlite3.Error, OSError) as error:
+                if tries_left and opened.file_id and self._file and is_corrupt(error):
+                    aside = _move_aside(self._file, opened.file_id, error) or aside
+                    opened.engine.dispose()
+                    continue
+                opened.engine.dispose()
+                if tries_left and isinstance(error, sqlite.ReplacedError):
+                    continue
                 raise
-            time.sleep(0.01)
+            except BaseException:
+                opened.engine.dispose()
+                raise
+            return opened
+        raise AssertionError("the last try returns or raises")
+
+    def _make(self) -> _Opened:
+        if not self._is_sqlite:
+            return _Opened(_postgresql_engine(self._url), None)
+        file_id = None
+        if self._file is not None:
+            file_id = sqlite.id_of(self._file) or sqlite.make_file(self._file)
+        engine = sqlite.make_engine(self._url, self._file, file_id)
+        return _Opened(engine.execution_options(patience=_QUICK_SECONDS), file_id)
+
+    def _prepare(self, engine: sa.Engine, aside: Path | None) -> None:
+        """The tables as this program knows them, with what could be saved of a corrupt database."""
+        with engine.connect() as connection:
+            if aside is None and schema.is_current(connection):
+                return
+        with engine.execution_options(writes=True, patience=_PATIENT_SECONDS).begin() as connection:
+            if not self._is_sqlite:  # several replicas may start at once
+                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_SCHEMA_LOCK)))
+            schema.prepare(connection)
+            if aside is not None:
+                salvage(aside, connection)
+
+    def _replace(self, opened: _Opened, error: BaseException) -> None:
+        """Makes place for a new file, and makes it, unless somebody else has."""
+        with self._lock:
+            if self._opened is opened:
+                self._opened = None
+            try:
+                if self._file is None or opened.file_id is None:
+                    return
+                aside = _move_aside(self._file, opened.file_id, error)
+                if aside is not None and self._opened is None:
+                    made = self._make()
+                    self._prepare(made.engine, aside)
+                    self._opened = made
+            finally:
+                opened.engine.dispose()
+
+    def _forget(self, opened: _Opened) -> None:
+        with self._lock:
+            if self._opened is opened:
+                self._opened = None
+        opened.engine.dispose()
+
+    def _is_gone(self, opened: _Opened) -> bool:
+        """Whether the file at the path is another than the open one."""
+        return self._file is not None and sqlite.id_of(self._file) != opened.file_id
 
 
-def _open_postgresql(url: sa.URL) -> sa.Engine:
-    return sa.create_engine(
+def _move_aside(file: Path, file_id: sqlite.FileId, error: BaseException) -> Path | None:
+    aside = sqlite.move_aside(file, file_id)
+    if aside is not None:
+        cause = str(getattr(error, "orig", None) or error).partition(" with text ")[0]
+        _log.error("The database %s is corrupt (%s): moved to %s, a new one is made", file, cause, aside)
+    return aside
+
+
+def _time_of_the_server() -> sa.ColumnElement[float]:
+    return sa.cast(sa.extract("epoch", sa.func.clock_timestamp()), sa.Double)
+
+
+def _postgresql_engine(url: sa.URL) -> sa.Engine:
+    engine = sa.create_engine(
         url,
         pool_size=8,
         max_overflow=24,
+        pool_timeout=_PATIENT_SECONDS,
         pool_pre_ping=True,
         connect_args={
-            "connect_timeout": 10,
-            "keepalives_idle": 30,
-            "options": f"-c statement_timeout={_BUSY_TIMEOUT_SECONDS * 1000}",
+            "connect_timeout": int(_QUICK_SECONDS),
+            # A server that has vanished says nothing: the system has to find out.
+            "keepalives_idle": 10,
+            "keepalives_interval": 5,
+            "keepalives_count": 3,
+            "tcp_user_timeout": 20_000,
+            "options": f"-c statement_timeout={int(_PATIENT_SECONDS * 1000)}",
         },
     )
 
+    @sa.event.listens_for(engine, "begin")
+    def _begin(connection: sa.Connection) -> None:
+        options = connection.get_execution_options()
+        if options.get("writes") and options["patience"] < _PATIENT_SECONDS:
+            connection.exec_driver_sql(f"SET LOCAL lock_timeout = {int(options['patience'] * 1000)}")
 
-@contextmanager
-def _own_errors() -> Iterator[None]:
-    try:
-        yield
-    except (SQLAlchemyError, OSError, ImportError) as error:
-        cause = str(getattr(error, "orig", None) or error).partition("\n")[0]
-        raise StorageError(f"The database cannot be used: {cause}") from error
+    return engine

@@ -9,7 +9,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from llm_backend.storage.database import METADATA, Database
+from llm_backend.storage.database import Database
+from llm_backend.storage.schema import METADATA
 from llm_backend.values import Json
 
 _projects = sa.Table(
@@ -57,7 +58,7 @@ class Projects:
         known = self.get(project)
         if (known.label_config, known.extra_params) == (label_config, extra_params):
             return
-        with self._database.writing() as connection:
+        with self._database.writing(quick=True) as connection:
             before = _find(connection, project).extra_params or {}
             values = {"label_config": label_config, "extra_params": json.dumps(extra_params)}
             default_prompt = extra_params.get("default_prompt")
@@ -69,7 +70,7 @@ class Projects:
         """Makes this the project's last used prompt."""
         if self.get(project).prompt == prompt:
             return
-        with self._database.writing() as connection:
+        with self._database.writing(quick=True) as connection:
             self._set(connection, project, {"prompt": prompt})
 
     def remember_label_studio(self, project: str, url: str, token: str) -> None:
@@ -77,7 +78,7 @@ class Projects:
         known = self.get(project)
         if (known.label_studio_url, known.label_studio_token) == (url, token):
             return
-        with self._database.writing() as connection:
+        with self._database.writing(quick=True) as connection:
             self._set(connection, project, {"label_studio_url": url, "label_studio_token": token})
 
     def _set(self, connection: sa.Connection, project: str, values: dict[str, Any]) -> None:

@@ -3,11 +3,13 @@
 A task is `pending` until it is `done` (it has a prediction, to be answered or delivered) or `failed`; a done
 one is `delivering` while it is on its way and `handed_over` when Label Studio has the prediction. Processes
 take pending tasks by leases: one conditional UPDATE, the same on SQLite and PostgreSQL; what a dead process
-had taken is taken anew when its lease has run out. Times are seconds since the epoch.
+had taken is taken anew when its lease has run out.
+
+`created_at` and `finished_at` are seconds since the epoch. All other times are of the database's steady clock
+(`Database.steady`); what lies further in the future than it can be counts as past.
 """
 
 import json
-import time
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +17,8 @@ from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
-from llm_backend.storage.database import METADATA, Database
+from llm_backend.storage.database import Database
+from llm_backend.storage.schema import METADATA
 from llm_backend.values import Json
 
 _jobs = sa.Table(
@@ -65,6 +68,7 @@ _tasks = sa.Table(
 )
 sa.Index("job_tasks_in_turn", _tasks.c.job_id, _tasks.c.state, _tasks.c.wanted_until.desc(), _tasks.c.id)
 Item = TypeVar("Item")
+_SLACK_SECONDS = 60.0  # a lease cannot end later than it lasts, and so much for clocks that differ
 _COLUMNS_AT_ONCE = 500  # databases limit how many values one statement may carry
 
 
@@ -104,6 +108,7 @@ class WorkItem:
 
     row: int
     job_id: str
+    identity: str
     task_id: int | None
     data: Json
     taken_at: float
@@ -156,13 +161,21 @@ class Progress:
 class WorkList:
     """Jobs and their tasks. Every method is one transaction."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, longest_request: float = 3600.0) -> None:
+        """`longest_request` is in seconds: no request stays open for longer."""
         self._database = database
+        self._longest_request = longest_request
+
+    def now(self) -> float:
+        """The time by which requests are open and jobs submitted."""
+        with self._database.reading() as connection:
+            return float(connection.execute(sa.select(self._database.steady())).scalar_one())
 
     def submit(self, job: Job, tasks: Sequence[NewTask], open_until: float) -> str:
         """Adds the tasks to the project's job with this model version, which is made if need be; its id.
 
-        Until `open_until` the request, named by `job.id`, may still answer: nothing is delivered before.
+        Until `open_until`, by `now`, the request, named by `job.id`, may still answer: nothing is delivered
+        before.
 
         Tasks that are there already keep what they have, but failed ones are tried again; other data of the
         same task replaces the earlier. An active job of the project with another model version is stopped.
@@ -180,7 +193,7 @@ class WorkList:
                 .order_by(_jobs.c.created_at.desc())
             ).first()
             if known is None:
-                connection.execute(_jobs.insert().values(**_job_values(job)))
+                connection.execute(_jobs.insert().values(**_job_values(job), created_at=self._database.now()))
                 job_id = job.id
             else:
                 job_id = known.id
@@ -191,7 +204,7 @@ class WorkList:
                         state="active",
                         code="",
                         reason="",
-                        submitted_at=time.time(),
+                        submitted_at=job.submitted_at,
                         extra_params=json.dumps(job.extra_params),  # another key makes no other version
                     )
                 )
@@ -203,7 +216,7 @@ class WorkList:
 
     def active_jobs(self) -> list[Job]:
         """The jobs with work or deliveries left; those for which a request is open come first."""
-        open_jobs = sa.select(_requests.c.job_id).where(_requests.c.open_until > time.time())
+        open_jobs = sa.select(_requests.c.job_id).where(self._is_open())
         active = (
             _jobs.select()
             .where(_jobs.c.state == "active")
@@ -226,8 +239,9 @@ class WorkList:
 
     def lease(self, job_id: str, owner: str, room: int, seconds: float) -> list[WorkItem]:
         """Takes at most `room` tasks of the job for so many seconds; those asked for last come first."""
-        now = time.time()
-        free = (_tasks.c.job_id == job_id) & (_tasks.c.state == "pending") & (_tasks.c.lease_until < now)
+        now = self._database.steady()
+        free = (_tasks.c.job_id == job_id) & (_tasks.c.state == "pending")
+        free &= _is_over(_tasks.c.lease_until, now, seconds + _SLACK_SECONDS)
         in_turn = (_tasks.c.wanted_until.desc(), _tasks.c.id)
         first = sa.select(_tasks.c.id).where(free).order_by(*in_turn).limit(room)
         with self._database.writing() as connection:
@@ -235,10 +249,17 @@ class WorkList:
                 _tasks.update()
                 .where(_tasks.c.id.in_(first), free)
                 .values(owner=owner, lease_until=now + seconds)
-                .returning(_tasks.c.id, _tasks.c.task_id, _tasks.c.data, _tasks.c.wanted_until)
+                .returning(
+                    _tasks.c.id,
+                    _tasks.c.identity,
+                    _tasks.c.task_id,
+                    _tasks.c.data,
+                    _tasks.c.wanted_until,
+                    (_tasks.c.lease_until - seconds).label("taken_at"),
+                )
             ).all()
         return [
-            WorkItem(row.id, job_id, row.task_id, json.loads(row.data), now)
+            WorkItem(row.id, job_id, row.identity, row.task_id, json.loads(row.data), row.taken_at)
             for row in sorted(rows, key=lambda row: (-row.wanted_until, row.id))
         ]
 
@@ -250,29 +271,31 @@ class WorkList:
                     _tasks.update()
                     .where(_tasks.c.id.in_(some), _tasks.c.owner == owner, _tasks.c.state == "pending")
                     .where(_tasks.c.lease_until > 0)
-                    .values(lease_until=time.time() + seconds)
+                    .values(lease_until=self._database.steady() + seconds)
                 )
 
     def finish(self, connection: sa.Connection, owner: str, outcomes: Sequence[Outcome]) -> None:
         """Writes down how leased tasks ended, in the caller's transaction; not those whose lease was lost."""
         if not outcomes:
             return
-        now = time.time()
+        now = self._database.now()
         statement = (
             _tasks.update()
             .where(_tasks.c.id == sa.bindparam("row"), _tasks.c.state == "pending", _tasks.c.owner == owner)
+            # A database that took the place of a corrupt one counts its rows anew.
+            .where(_tasks.c.job_id == sa.bindparam("job"), _tasks.c.identity == sa.bindparam("same"))
             .values(
                 state=sa.bindparam("new_state"),
                 prediction=sa.bindparam("new_prediction"),
                 code=sa.bindparam("new_code"),
                 reason=sa.bindparam("new_reason"),
                 tokens=_tasks.c.tokens + sa.bindparam("new_tokens"),
-                finished_at=sa.bindparam("new_finished_at"),
+                finished_at=sa.case((sa.bindparam("given_back", type_=sa.Boolean), None), else_=now),
                 lease_until=0,
             )
         )
         in_order = sorted(outcomes, key=lambda outcome: outcome.item.row)  # else two of these may deadlock
-        connection.execute(statement, [_outcome_values(outcome, now) for outcome in in_order])
+        connection.execute(statement, [_outcome_values(outcome) for outcome in in_order])
 
     def is_waited_for(self, job_id: str, open_until: float) -> bool:
         """Whether a task that was submitted with this `open_until` is pending, while its job is active."""
@@ -292,7 +315,10 @@ class WorkList:
         In the same transaction the done ones leave the delivery list, and the request is closed. What another
         response has carried since the request began is not given a second time.
         """
-        now = time.time()
+        now = self._database.steady()
+        is_elsewhere = (_tasks.c.state == "handed_over") & _tasks.c.handed_over_at.between(
+            request.submitted_at, now
+        )
         results: dict[str, TaskResult] = {}
         with self._database.writing() as connection:
             for some in _chunks(identities):
@@ -300,10 +326,12 @@ class WorkList:
                 # The rows are locked before they are read: what is done in between must not be taken off
                 # the list without being in the answer. SQLite has the whole database locked.
                 for row in connection.execute(
-                    _tasks.select().where(chosen).order_by(_tasks.c.id).with_for_update()
+                    sa.select(_tasks, is_elsewhere.label("is_elsewhere"))
+                    .where(chosen)
+                    .order_by(_tasks.c.id)
+                    .with_for_update()
                 ):
-                    elsewhere = row.state == "handed_over" and row.handed_over_at >= request.submitted_at
-                    ready = row.prediction and row.state != "delivering" and not elsewhere
+                    ready = row.prediction and row.state != "delivering" and not row.is_elsewhere
                     prediction = json.loads(row.prediction) if ready else None
                     results[row.identity] = TaskResult(row.state, prediction, row.code, row.reason)
                 connection.execute(
@@ -324,11 +352,13 @@ class WorkList:
         submitted_before: float | None = None,
     ) -> bool:
         """Ends an active job, unless it has been submitted again since `submitted_before`; whether it did."""
-        before = time.time() if submitted_before is None else submitted_before
+        now = self._database.steady()
+        before = now if submitted_before is None else submitted_before
+        earlier = (_jobs.c.submitted_at <= before) | (_jobs.c.submitted_at > now)
         with self._database.writing() as connection:
             ended = connection.execute(
                 _jobs.update()
-                .where(_jobs.c.id == job_id, _jobs.c.state == "active", _jobs.c.submitted_at <= before)
+                .where(_jobs.c.id == job_id, _jobs.c.state == "active", earlier)
                 .values(state=state, code=code, reason=reason)
             )
             return bool(ended.rowcount)
@@ -339,44 +369,48 @@ class WorkList:
         with self._database.writing() as connection:
             ended = connection.execute(
                 _jobs.update()
-                .where(_jobs.c.id == job_id, _jobs.c.state == "active", ~pending, ~_open(job_id))
+                .where(
+                    _jobs.c.id == job_id, _jobs.c.state == "active", ~pending, ~self._has_open_request(job_id)
+                )
                 .values(state="done")
             )
             return bool(ended.rowcount)
 
     def progress(self, job_id: str, *, of_late: float = 20) -> Progress:
         """How the job stands; `per_second` counts the tasks finished in the last `of_late` seconds."""
-        now = time.time()
+        now = self._database.now()
+        is_late = _tasks.c.finished_at.between(now - of_late, now)
         counts = sa.select(
             _tasks.c.state,
             sa.func.count().label("tasks"),
             sa.func.sum(_tasks.c.tokens).label("tokens"),
-            sa.func.sum(sa.case((_tasks.c.finished_at > now - of_late, 1), else_=0)).label("of_late"),
-            sa.func.min(_tasks.c.finished_at).label("first"),
+            sa.func.sum(sa.case((is_late, 1), else_=0)).label("of_late"),
+            (now - sa.func.min(_tasks.c.finished_at)).label("seconds"),
         )
         with self._database.reading() as connection:
             rows = connection.execute(counts.where(_tasks.c.job_id == job_id).group_by(_tasks.c.state)).all()
         tasks = {row.state: row.tasks for row in rows}
-        began = min((row.first for row in rows if row.first is not None), default=now)
+        seconds = max((row.seconds for row in rows if row.seconds is not None), default=0.0)
         return Progress(
             done=sum(tasks.get(state, 0) for state in ("done", "delivering", "handed_over")),
             failed=tasks.get("failed", 0),
             left=tasks.get("pending", 0),
             undelivered=tasks.get("done", 0) + tasks.get("delivering", 0),
             tokens=sum(row.tokens or 0 for row in rows),
-            per_second=sum(row.of_late for row in rows) / max(1.0, min(of_late, now - began)),
+            per_second=sum(row.of_late for row in rows) / max(1.0, min(of_late, seconds)),
         )
 
     def lease_delivery(self, job_id: str, owner: str, seconds: float) -> bool:
         """Takes, or keeps, the right to deliver the job's predictions: if no request is open, nobody else has
         it, and the job has not been stopped.
         """
-        now = time.time()
+        now = self._database.steady()
+        is_free = _is_over(_jobs.c.delivery_lease_until, now, seconds + _SLACK_SECONDS)
         with self._database.writing() as connection:
             taken = connection.execute(
                 _jobs.update()
-                .where(_jobs.c.id == job_id, _jobs.c.state == "active", ~_open(job_id))
-                .where((_jobs.c.delivery_lease_until < now) | (_jobs.c.delivery_owner == owner))
+                .where(_jobs.c.id == job_id, _jobs.c.state == "active", ~self._has_open_request(job_id))
+                .where(is_free | (_jobs.c.delivery_owner == owner))
                 .values(delivery_owner=owner, delivery_lease_until=now + seconds)
             )
             return bool(taken.rowcount)
@@ -399,7 +433,10 @@ class WorkList:
         waiting = (
             sa.select(_tasks.c.id)
             .where(_tasks.c.job_id == job_id, _tasks.c.state.in_(("done", "delivering")))
-            .where(sa.exists().where(_jobs.c.id == job_id, _jobs.c.state == "active"), ~_open(job_id))
+            .where(
+                sa.exists().where(_jobs.c.id == job_id, _jobs.c.state == "active"),
+                ~self._has_open_request(job_id),
+            )
             .order_by(_tasks.c.id)
             .limit(limit)
         )
@@ -425,11 +462,18 @@ class WorkList:
 
     def prune(self, *, max_age: float) -> None:
         """Drops ended jobs that began more than `max_age` seconds ago, with their tasks."""
-        old = (_jobs.c.state != "active") & (_jobs.c.created_at < time.time() - max_age)
+        old = (_jobs.c.state != "active") & (_jobs.c.created_at < self._database.now() - max_age)
         with self._database.writing() as connection:
-            connection.execute(_requests.delete().where(_requests.c.open_until < time.time()))
+            connection.execute(_requests.delete().where(~self._is_open()))
             connection.execute(_jobs.delete().where(old))
             connection.execute(_tasks.delete().where(_tasks.c.job_id.not_in(sa.select(_jobs.c.id))))
+
+    def _is_open(self) -> sa.ColumnElement[bool]:
+        """Whether a request may still be answered."""
+        return ~_is_over(_requests.c.open_until, self._database.steady(), self._longest_request)
+
+    def _has_open_request(self, job_id: str) -> sa.Exists:
+        return sa.exists().where(_requests.c.job_id == job_id, self._is_open())
 
     def _set_rows(self, rows: Sequence[int], **values: Any) -> None:
         with self._database.writing() as connection:
@@ -498,8 +542,9 @@ def new_job(
     label_config: str,
     extra_params: Mapping[str, Any],
     prompt: str,
+    submitted_at: float,
 ) -> Job:
-    """A job that has not been submitted yet."""
+    """A job that is about to be submitted; `submitted_at` is `WorkList.now`."""
     return Job(
         id=uuid.uuid4().hex,
         project=project,
@@ -510,13 +555,14 @@ def new_job(
         state="active",
         code="",
         reason="",
-        created_at=time.time(),
-        submitted_at=time.time(),
+        created_at=0.0,  # the database knows the time
+        submitted_at=submitted_at,
     )
 
 
 def _job_values(job: Job) -> dict[str, Any]:
     values = {column.name: getattr(job, column.name, None) for column in _jobs.columns}
+    del values["created_at"]
     return values | {
         "extra_params": json.dumps(job.extra_params),
         "delivery_owner": "",
@@ -529,21 +575,25 @@ def _as_job(row: Any) -> Job:
     return Job(**values | {"extra_params": json.loads(row.extra_params)})
 
 
-def _open(job_id: str) -> sa.Exists:
-    """Whether a request of the job may still be answered."""
-    return sa.exists().where(_requests.c.job_id == job_id, _requests.c.open_until > time.time())
+def _is_over(
+    until: sa.ColumnElement[float], now: sa.ColumnElement[float], longest: float
+) -> sa.ColumnElement[bool]:
+    """Whether the time has come, or is so far away that a clock which has been set anew gave it."""
+    return (until <= now) | (until > now + longest)
 
 
-def _outcome_values(outcome: Outcome, now: float) -> dict[str, Any]:
+def _outcome_values(outcome: Outcome) -> dict[str, Any]:
     given_back = outcome.prediction is None and not outcome.code
     return {
         "row": outcome.item.row,
+        "job": outcome.item.job_id,
+        "same": outcome.item.identity,
         "new_state": "pending" if given_back else "done" if outcome.prediction is not None else "failed",
         "new_prediction": json.dumps(outcome.prediction) if outcome.prediction is not None else None,
         "new_code": outcome.code,
         "new_reason": outcome.reason,
         "new_tokens": outcome.tokens,
-        "new_finished_at": None if given_back else now,
+        "given_back": given_back,
     }
 
 
