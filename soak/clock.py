@@ -1,9 +1,11 @@
 """A clock that is set while the server runs."""
 
+import functools
 import os
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 from soak.stage import Background, Stage, batch, people, wait_until, work_left
 
@@ -13,11 +15,11 @@ _PREDICT_TIMEOUT = 60.0
 
 
 def clock(stage: Stage) -> None:
-    """Within a batch the wall clock (`time.time`) jumps on by 40 days, then back by 80; a worker is killed."""
+    """The wall clock (`time.time`) jumps 40 days on, then 80 back, within a batch; a worker is killed."""
     stage.ledger.latency = 0.2
     offset = stage.log_file.with_name("clock")
     offset.write_text("0")
-    settings = {
+    settings: dict[str, Any] = {
         "PYTHONPATH": str(Path(__file__).parent / "clock_that_jumps"),
         "SOAK_CLOCK": str(offset),
         "MAX_CONCURRENCY": "16",
@@ -28,7 +30,7 @@ def clock(stage: Stage) -> None:
         stage.is_well(server)
         waiting = Background(lambda: batch(server, 1, _TASKS))
         for days, done in ((40, 100), (-40, 200)):
-            wait_until(lambda done=done: len(stage.ledger.times_paid()) >= done, 30, f"{done} tasks")
+            wait_until(functools.partial(_has_paid, stage, done), 30, f"{done} tasks")
             offset.write_text(str(days * _DAY))
             stage.expect(all(one.is_answer for one in people(server, range(10))), "people are not answered")
         seen = waiting.result()
@@ -52,3 +54,7 @@ def clock(stage: Stage) -> None:
         stage.completes(server, 1001, _TASKS)
         stage.is_well(server)
     stage.receipts(2 * _TASKS, twice=2 * 16 + 16)
+
+
+def _has_paid(stage: Stage, tasks: int) -> bool:
+    return len(stage.ledger.times_paid()) >= tasks

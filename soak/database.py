@@ -7,12 +7,13 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 from soak.stage import Background, Stage, batch, people, wait_until, work_left
 from tests.servers import Server
 
 _TASKS = 400
-_SETTINGS = {"MAX_CONCURRENCY": "16", "LEASE_SECONDS": "3"}
+_SETTINGS: dict[str, Any] = {"MAX_CONCURRENCY": "16", "LEASE_SECONDS": "3"}
 _SLOW = 0.2  # seconds for a completion, so that a batch is under way for some seconds
 _PERSON_SECONDS = 12.0
 _PAGE_BYTES = 4096
@@ -22,7 +23,7 @@ def disk_full(stage: Stage) -> None:
     """The disk of MODEL_DIR, a tmpfs of 32 MB that only the server sees, is full for 10 s within a batch."""
     stage.ledger.latency = _SLOW
     stage.state.mkdir()
-    with stage.server(prefix=_own_disk(), **_SETTINGS) as server:
+    with stage.server(_own_disk(), **_SETTINGS) as server:
         stage.is_well(server)
         waiting = Background(lambda: batch(server, 1, _TASKS))
         wait_until(lambda: len(stage.ledger.times_paid()) >= _TASKS // 4, 30, "a quarter of the batch")
@@ -55,7 +56,7 @@ def read_only(stage: Stage) -> None:
     prefix = _obeying_permissions()
     with stage.server(**_SETTINGS) as server:
         stage.completes(server, 1, _TASKS // 2)
-    with _no_writing(stage.state), stage.server(prefix=prefix, **_SETTINGS) as server:
+    with _no_writing(stage.state), stage.server(prefix, **_SETTINGS) as server:
         _people_get_answer_or_reason(stage, server, "written to")
         _another_batch_is_refused(stage, server)
         time.sleep(2)

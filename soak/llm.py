@@ -5,6 +5,7 @@ import json
 import threading
 import time
 import zlib
+from typing import Any
 
 from soak.stage import Background, MemoryWatch, Stage, batch, gone_wrong, people, person, wait_until
 from tests.servers import Server
@@ -12,7 +13,10 @@ from tests.stub_llm import Answer, completion, failure
 
 _LLM_TIMEOUT = 6.0
 _PREDICT_TIMEOUT = 40.0
-_SETTINGS = {"LLM_TIMEOUT": f"{_LLM_TIMEOUT:.0f}", "PREDICT_TIMEOUT": f"{_PREDICT_TIMEOUT:.0f}"}
+_SETTINGS: dict[str, Any] = {
+    "LLM_TIMEOUT": f"{_LLM_TIMEOUT:.0f}",
+    "PREDICT_TIMEOUT": f"{_PREDICT_TIMEOUT:.0f}",
+}
 _SLACK = 2.0  # seconds that a busy machine may add
 _GIGABYTE = 1 << 30
 

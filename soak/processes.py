@@ -5,6 +5,7 @@ import signal
 import subprocess
 import threading
 import time
+from typing import Any
 
 from soak.stage import Background, Seen, Stage, batch, gone_wrong, person, wait_until, work_left
 from tests.servers import Server
@@ -18,7 +19,7 @@ def kill_worker(stage: Stage) -> None:
     """`kill -9` of the worker, with 20 people and a batch of 1,000 under way."""
     tasks, concurrency = 1000, 16
     stage.ledger.latency = 0.2
-    settings = {"LEASE_SECONDS": "3", "MAX_CONCURRENCY": str(concurrency)}
+    settings: dict[str, Any] = {"LEASE_SECONDS": "3", "MAX_CONCURRENCY": str(concurrency)}
     with stage.server(always_healthy=False, **settings) as server:
         stage.is_well(server)
         typing = _Typing(server, 20)
@@ -40,8 +41,8 @@ def kill_worker(stage: Stage) -> None:
     unlucky = [one for one in wrong if one.status == 0]
     stage.expect(len(wrong) == len(unlucky) <= 20, f"{len(wrong)} of the 20 people saw a failure")
     stage.saw(
-        f"the {len(unlucky)} people whose prompt was under way see nothing, as with any HTTP failure, and "
-        f"press Shift+Enter again: the first answer came {back:.1f} s after the kill; the batch goes on by itself"
+        f"the {len(unlucky)} people whose prompt was under way see nothing, as with any HTTP failure; "
+        f"the first answer came {back:.1f} s after the kill; the batch goes on by itself"
     )
     paid = {text for at, text in stage.ledger.answered if at < killed_at - _UNWRITTEN_SECONDS}
     again = {text for at, text in stage.ledger.asked if at > killed_at and text in paid and "text" in text}
@@ -53,7 +54,7 @@ def kill_worker(stage: Stage) -> None:
 def terminate(stage: Stage) -> None:
     """SIGTERM with 10 people and a batch of 200 under way, each completion 3 s."""
     stage.ledger.latency = 3.0
-    settings = {"MAX_CONCURRENCY": "16"}
+    settings: dict[str, Any] = {"MAX_CONCURRENCY": "16"}
     with stage.server(always_healthy=False, **settings) as server:
         waiting = Background(lambda: batch(server, 1, 200))
         wait_until(lambda: len(stage.ledger.times_paid()) >= 32, 30, "the first of the batch")
@@ -80,7 +81,7 @@ def terminate(stage: Stage) -> None:
 def terminate_hang(stage: Stage) -> None:
     """SIGTERM while the LLM hangs: 5 people and every fourth task of a batch wait for it."""
     stage.ledger.fault = gone_wrong(Answer(delay=600, body={}), 4)
-    settings = {"MAX_CONCURRENCY": "16", "LLM_TIMEOUT": "120"}
+    settings: dict[str, Any] = {"MAX_CONCURRENCY": "16", "LLM_TIMEOUT": "120"}
     with stage.server(always_healthy=False, **settings) as server:
         waiting = Background(lambda: batch(server, 1, 40))
         typing = [Background(lambda n=number: person(server, n)) for number in range(5)]

@@ -240,9 +240,10 @@ class Stage:
     @contextmanager
     def server(
         self,
+        prefix: Sequence[str] = (),
+        /,
         *,
         url: str | None = None,
-        prefix: Sequence[str] = (),
         always_healthy: bool = True,
         **variables: str,
     ) -> Iterator[Server]:
@@ -258,9 +259,9 @@ class Stage:
         }
         with backend(
             url or self.ledger.url,
+            self.log_file,
+            prefix,
             model_dir=self.state,
-            log=self.log_file,
-            prefix=prefix,
             **settings | variables,
         ) as server:
             watch = HealthWatch(server) if always_healthy else None

@@ -90,10 +90,11 @@ def stub_llm(latency: float = 0.0, faults: str = "none") -> Iterator[str]:
 @contextmanager
 def backend(
     stub_url: str,
-    *,
-    model_dir: Path | None = None,
     log: Path | None = None,
     prefix: Sequence[str] = (),
+    /,
+    *,
+    model_dir: Path | None = None,
     **variables: str,
 ) -> Iterator[Server]:
     """The backend with one worker under gunicorn, asking the stub; its state is in `model_dir`.
