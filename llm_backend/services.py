@@ -12,6 +12,7 @@ from llm_backend.completer import Completer
 from llm_backend.delivery import Delivery
 from llm_backend.inputs import FileReader
 from llm_backend.metrics import Metrics
+from llm_backend.places import Places
 from llm_backend.providers import Providers
 from llm_backend.recorder import Recorder
 from llm_backend.settings import Settings, load_settings
@@ -36,6 +37,7 @@ class Services:
     worker: Worker
     delivery: Delivery
     batches: Batches
+    places: Places
     metrics: Metrics
     stopping: threading.Event
 
@@ -103,6 +105,7 @@ def make_services(settings: Settings) -> Services:
         batches=Batches(
             settings, work, worker, completer, recorder, metrics, changed=changed, stopping=stopping
         ),
+        places=Places(settings.threads),
         metrics=metrics,
         stopping=stopping,
     )

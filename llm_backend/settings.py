@@ -36,7 +36,7 @@ _SHOWN_WITH_VALUE = {
     "OPENAI_PROVIDER", "TEMPERATURE", "NUM_RESPONSES", "LLM_TIMEOUT", "LLM_MAX_RETRIES",
     "MAX_CONCURRENCY", "PREDICT_TIMEOUT", "LEASE_SECONDS", "WEBHOOK_UPDATES_PROMPT", "LOG_LEVEL", "PORT",
     "WORKERS", "THREADS", "IMAGE_INPUT", "IMAGE_MAX_SIDE", "IMAGE_MAX_PAGES", "IMAGE_MAX_PIXELS",
-    "FETCH_TIMEOUT", "FETCH_MAX_BYTES",
+    "FETCH_TIMEOUT", "FETCH_MAX_BYTES", "MAX_REQUEST_BYTES",
 }  # fmt: skip
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
@@ -276,13 +276,16 @@ class Settings(BaseModel):
     database_url: Annotated[SecretStr, AfterValidator(_database_url)] | None = Field(
         None, description="SQLAlchemy URL; default: SQLite in `MODEL_DIR`"
     )
+    max_request_bytes: int = Field(
+        100_000_000, ge=1000, le=10_000_000_000, description="Larger requests are refused (413)"
+    )
     log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(_upper)] = Field(
         "INFO", description="`DEBUG`, `INFO`, `WARNING` or `ERROR`"
     )
     port: int = Field(9090, ge=0, le=65535, description="Port to listen on")
     workers: int = Field(1, ge=1, le=64, description="Processes; one is enough for `embedded`")
     threads: int = Field(
-        64, ge=4, le=1024, description="Threads per process; a quarter is kept for quick requests"
+        256, ge=4, le=1024, description="Threads per process; some are kept for quick requests"
     )
 
     @property

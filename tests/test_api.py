@@ -6,8 +6,10 @@ import threading
 from typing import Any
 
 import pytest
+import requests
 
 from tests.conftest import CLASSIFICATION, TASK, Backend, MakeApp
+from tests.servers import backend as running_server
 from tests.stub_llm import Answer, StubLLM, completion
 from tests.test_model import webhook_body
 
@@ -215,6 +217,33 @@ def test_a_reason_with_any_characters_fits_the_status_line(make_backend: MakeApp
     assert "{日本}" in answer.json["error"]["reason"]
 
 
+def test_a_request_that_is_too_large_is_refused(stub: StubLLM) -> None:
+    """Who sends it is told so once all of it is sent, whether its length is announced or not."""
+    body = b'{"tasks": [' + b" " * 3_000_000 + b"]}"
+    with running_server(stub.url, MAX_REQUEST_BYTES="1000") as server:
+        for data in (body, iter([body[:2_000_000], body[2_000_000:]])):
+            answer = requests.post(
+                server.url + "/predict", data=data, headers={"Content-Type": "application/json"}, timeout=30
+            )
+            assert answer.status_code == 413
+            assert "raise MAX_REQUEST_BYTES" in answer.reason
+            assert answer.json()["error"]["code"] == "request_too_large"
+        assert server.get("/health")["status"] == "UP"
+
+
+@pytest.mark.parametrize("path", ["/", "/health", "/predict", "/nowhere", "/metrics"])
+@pytest.mark.parametrize("accept", ["text/html", "application/json"])
+def test_browsers_are_told_what_not_to_do(backend: Backend, path: str, accept: str) -> None:
+    """No answer is framed by another site, kept, taken for another type, or runs what it was not sent."""
+    headers = backend.client.get(path, headers={"Accept": accept}).headers
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert headers["X-Frame-Options"] == "DENY"
+    assert headers["Referrer-Policy"] == "no-referrer"
+    assert headers["Cache-Control"] == "no-store"
+    assert headers["Content-Security-Policy"].startswith("default-src 'none'")
+    assert "frame-ancestors 'none'" in headers["Content-Security-Policy"]
+
+
 def test_metrics_count_what_happened(backend: Backend) -> None:
     """Requests, completions and tokens, as Prometheus reads them."""
     backend.predict(prompt="x")
@@ -224,8 +253,8 @@ def test_metrics_count_what_happened(backend: Backend) -> None:
     assert 'llm_backend_tokens_total{direction="in",provider="openai"} 11.0' in text
 
 
-def test_a_quarter_of_the_threads_is_kept_for_quick_requests(make_backend: MakeApp, stub: StubLLM) -> None:
-    """Who comes when all places are taken is told at once, and `/setup` still answers."""
+def test_some_threads_are_kept_for_quick_requests(make_backend: MakeApp, stub: StubLLM) -> None:
+    """Who comes when all places are taken is told at once, where a person sees it; `/setup` still answers."""
     release, waiting = threading.Event(), threading.Semaphore(0)
 
     def hang(call: object) -> Answer:
@@ -234,7 +263,7 @@ def test_a_quarter_of_the_threads_is_kept_for_quick_requests(make_backend: MakeA
         return completion("ok")
 
     stub.answer = hang
-    backend = make_backend(THREADS="4")
+    backend = make_backend(THREADS="4", SHOW_ERRORS="1")
     answers: list[int] = []
     threads = [
         threading.Thread(
@@ -249,9 +278,9 @@ def test_a_quarter_of_the_threads_is_kept_for_quick_requests(make_backend: MakeA
     for _ in threads:
         assert waiting.acquire(timeout=10)
     try:
-        busy = backend.predict(prompt="x")
-        assert busy.status_code == 503
-        assert "busy" in busy.status
+        shown = backend.predict(prompt="x").json["results"][0]["result"]
+        assert any("The server is busy" in str(region["value"]) for region in shown)
+        assert backend.predict([TASK, TASK]).json == {"results": [[], []]}  # there is no prompt: quick
         assert backend.setup().status_code == 200
     finally:
         release.set()

@@ -182,6 +182,30 @@ def test_a_person_sees_why_there_is_no_answer(
     assert backend.predict([TASK]).json == {"results": [[]]}
 
 
+def test_a_person_sees_that_the_database_is_gone(make_backend: MakeApp, tmp_path: Path) -> None:
+    """What fails before the LLM is asked is shown as well, and the prompt stays in its box."""
+    folder = tmp_path / "file"
+    folder.write_text("where a folder should be")
+    answer = make_backend(SHOW_ERRORS="1", MODEL_DIR=str(folder)).predict(prompt="any")
+    shown = values(answer.json["results"][0])
+    assert shown["prompt"] == ["any"]
+    assert shown["response"][0].startswith("\u26a0 The database cannot be used")
+
+
+def test_an_answer_is_given_even_when_its_prompt_cannot_be_remembered(
+    make_backend: MakeApp, stub: StubLLM
+) -> None:
+    """It is paid for; that batches go on with the earlier prompt is the smaller loss."""
+    backend = make_backend()
+    backend.predict(prompt="first")
+    with backend.services.database.writing() as connection:
+        connection.exec_driver_sql(
+            "CREATE TRIGGER full_disk BEFORE UPDATE ON projects BEGIN SELECT RAISE(ABORT, 'disk full'); END"
+        )
+    answer = backend.predict(prompt="second")
+    assert values(answer.json["results"][0])["response"] == ["Sarcastic"]
+
+
 def test_without_a_response_box_the_error_is_an_http_error(make_backend: MakeApp, stub: StubLLM) -> None:
     """There is nowhere else to show it."""
     stub.says(failure(401, "wrong key"))

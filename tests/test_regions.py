@@ -85,8 +85,8 @@ def test_replies_without_a_response_control_go_nowhere() -> None:
 
 def test_the_empty_prediction_fills_nothing() -> None:
     """With no prompt at all the interactive answer is an object with an empty result."""
-    prediction = empty_prediction("m-2")
-    assert prediction == {"result": [], "model_version": "m-2"}
+    prediction = empty_prediction()
+    assert prediction == {"result": []}
     assert CONFIG.interface.validate_prediction(prediction, return_errors=True) == []
 
 
