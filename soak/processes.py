@@ -1,5 +1,6 @@
 """Processes that end: a worker that is killed, and SIGTERM."""
 
+import functools
 import os
 import signal
 import subprocess
@@ -58,7 +59,7 @@ def terminate(stage: Stage) -> None:
     with stage.server(always_healthy=False, **settings) as server:
         waiting = Background(lambda: batch(server, 1, 200))
         wait_until(lambda: len(stage.ledger.times_paid()) >= 32, 30, "the first of the batch")
-        typing = [Background(lambda n=number: person(server, n)) for number in range(10)]
+        typing = [Background(functools.partial(person, server, number)) for number in range(10)]
         time.sleep(1)
         seconds = _ends(stage, server)
         answers = [one.result() for one in typing]
@@ -84,7 +85,7 @@ def terminate_hang(stage: Stage) -> None:
     settings: dict[str, Any] = {"MAX_CONCURRENCY": "16", "LLM_TIMEOUT": "120"}
     with stage.server(always_healthy=False, **settings) as server:
         waiting = Background(lambda: batch(server, 1, 40))
-        typing = [Background(lambda n=number: person(server, n)) for number in range(5)]
+        typing = [Background(functools.partial(person, server, number)) for number in range(5)]
         wait_until(lambda: len(stage.ledger.times_paid()) >= 30, 30, "what does not hang")
         time.sleep(1)
         seconds = _ends(stage, server)
