@@ -57,7 +57,7 @@ def read_only(stage: Stage) -> None:
     with stage.server(**_SETTINGS) as server:
         stage.completes(server, 1, _TASKS // 2)
     with _no_writing(stage.state), stage.server(prefix, **_SETTINGS) as server:
-        _people_get_answer_or_reason(stage, server, "written to")
+        _people_get_answer_or_reason(stage, server, "read-only")
         _another_batch_is_refused(stage, server)
         time.sleep(2)
         _allow_writing(stage.state)
@@ -67,7 +67,7 @@ def read_only(stage: Stage) -> None:
 
 
 def corrupt(stage: Stage) -> None:
-    """A third of the database's pages are overwritten with noise, within a batch."""
+    """Every tenth page of the database is overwritten with noise within a batch."""
     stage.ledger.latency = _SLOW
     with stage.server(**_SETTINGS) as server:
         stage.is_well(server)
@@ -85,7 +85,7 @@ def corrupt(stage: Stage) -> None:
             stage.saw(f"`{one.box}`")
         first = waiting.result()
         stage.expect(len(first.entries) == _TASKS or first.status == 503, f"{first.status} {first.reason}")
-        stage.saw(f"{len(answered)} of {len(seen)} people in that minute are answered")
+        stage.saw(f"{len(answered)} of {len(seen)} people meanwhile are answered")
         stage.completes(server, 1, _TASKS)
         stage.completes(server, 1001, _TASKS)
         stage.is_well(server)
@@ -185,11 +185,11 @@ def _allow_writing(folder: Path) -> None:
 
 
 def _spoil(database: Path) -> None:
-    """Overwrites every third page after the first with noise, once all of the log is in the file."""
+    """Overwrites every tenth page with noise, not the first, once all of the log is in the file."""
     with closing(sqlite3.connect(database, timeout=10)) as connection:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     noise = random.Random(1)
     with open(database, "r+b") as file:
-        for page in range(2, database.stat().st_size // _PAGE_BYTES, 3):
+        for page in range(2, database.stat().st_size // _PAGE_BYTES, 10):
             file.seek(page * _PAGE_BYTES)
             file.write(noise.randbytes(_PAGE_BYTES))
