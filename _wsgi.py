@@ -2,7 +2,12 @@
 
 import argparse
 import logging
+import os
+import signal
 import sys
+import time
+from contextlib import suppress
+from types import FrameType
 
 from llm_backend.api import create_app
 from llm_backend.errors import SettingsError
@@ -26,6 +31,8 @@ for chatty in (
 ):  # at DEBUG they would log prompts and headers
     logging.getLogger(chatty).setLevel(logging.WARNING)
 
+_SECONDS_FOR_LAST_ANSWERS = 0.2
+
 app = create_app(InteractiveLLM, services)
 services.start()
 
@@ -40,10 +47,23 @@ def main() -> None:
     )
     parser.add_argument("-p", "--port", type=int, default=services.settings.port, help="port to listen on")
     arguments = parser.parse_args()
-    try:
+    for ending in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(ending, _stop)
+    with suppress(KeyboardInterrupt):
         app.run(host=arguments.host, port=arguments.port, threaded=True)
-    finally:
-        services.close()
+    ended = services.close()
+    time.sleep(_SECONDS_FOR_LAST_ANSWERS)
+    if not ended:
+        logging.shutdown()
+        os._exit(0)  # Python would wait for the threads that have not ended
+
+
+def _stop(_number: int, _frame: FrameType | None) -> None:
+    """The first signal ends the server as gently as gunicorn does; a second changes nothing."""
+    for ending in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(ending, signal.SIG_IGN)
+    services.stop_soon()
+    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

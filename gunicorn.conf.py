@@ -1,5 +1,6 @@
 """gunicorn's settings, from the same environment as the app's."""
 
+import logging
 import os
 import signal
 import sys
@@ -7,7 +8,7 @@ from types import FrameType
 from typing import Any
 
 from llm_backend.errors import SettingsError
-from llm_backend.settings import load_settings
+from llm_backend.settings import STOP_SECONDS, load_settings
 
 try:
     _settings = load_settings()
@@ -19,29 +20,39 @@ workers = _settings.workers
 threads = _settings.threads
 worker_class = "gthread"
 timeout = 300  # a worker that loads a large embedded model is not dead
-graceful_timeout = 30
+graceful_timeout = STOP_SECONDS + 5
 preload_app = False  # the embedded model and the database must not be shared across a fork
 control_socket_disable = True  # it needs a HOME that can be written
 worker_tmp_dir = next(filter(os.path.isdir, ["/dev/shm"]), None)  # noqa: S108 - heartbeats stay off the disk
 loglevel = _settings.log_level.lower()
+_ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)  # Ctrl-C reaches master and workers, too
 
 
 def post_worker_init(worker: Any) -> None:
-    """On SIGTERM, batches answer with what is done at once, so that the time for a graceful end suffices."""
+    """However a worker is told to end, requests under way are answered, if that takes no longer than it may.
+
+    Batches answer with what is done at once. A second signal changes nothing.
+    """
     from _wsgi import services
 
-    usual = signal.getsignal(signal.SIGTERM)
+    # Later than this the master kills the worker, which has to write what has come until then.
+    worker.cfg.set("graceful_timeout", STOP_SECONDS)
 
     def stop_soon(number: int, frame: FrameType | None) -> None:
+        for ending in _ENDING:
+            signal.signal(ending, signal.SIG_IGN)
         services.stop_soon()
-        if callable(usual):
-            usual(number, frame)
+        worker.handle_exit(number, frame)
 
-    signal.signal(signal.SIGTERM, stop_soon)
+    for ending in _ENDING:
+        signal.signal(ending, stop_soon)
+        signal.siginterrupt(ending, False)
 
 
 def worker_exit(server: Any, worker: Any) -> None:
     """Writes what has been paid for before the process ends."""
     from _wsgi import services
 
-    services.close()
+    if not services.close():
+        logging.shutdown()
+        os._exit(0)  # Python would wait for the threads that have not ended, and the master kill the worker

@@ -4,8 +4,10 @@ import functools
 import hashlib
 import json
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, fields, replace
 
 from llm_backend.errors import CompletionError
@@ -18,6 +20,7 @@ from llm_backend.storage.completions import KeyedReply
 from llm_backend.values import Completion, CompletionRequest, Json, Reply
 
 _SAME_REQUEST_SECONDS = 3.0
+_LOOK_AGAIN_SECONDS = 0.05
 
 
 class Completer:
@@ -32,6 +35,7 @@ class Completer:
         self._recorder = recorder
         self._lock = threading.Lock()
         self._under_way: dict[str, Future[Completion]] = {}
+        self._people = 0
 
     def ask_anew(self, plan: Plan, data: Json) -> Completion:
         """A new completion for a person who waits, who wants another answer than last time.
@@ -42,7 +46,8 @@ class Completer:
         Raises:
             BackendError: the task cannot be read, or nothing was answered.
         """
-        return plan.asking(data, self.reader, functools.partial(self._ask_anew, plan))
+        with self._person_waits():
+            return plan.asking(data, self.reader, functools.partial(self._ask_anew, plan))
 
     def _ask_anew(self, plan: Plan, request: CompletionRequest) -> Completion:
         keys = reply_keys(plan, request)
@@ -74,7 +79,24 @@ class Completer:
             RateLimitedError: the endpoint asks to slow down; only with `patient` this is waited for here.
             BackendError: the task cannot be read, or nothing was answered.
         """
-        return plan.asking(data, self.reader, functools.partial(self._ask_once, plan, patient))
+        with self._person_waits() if patient else nullcontext():
+            return plan.asking(data, self.reader, functools.partial(self._ask_once, plan, patient))
+
+    def close(self, deadline: float) -> bool:
+        """Waits for what people wait for, until `deadline` of the monotonic clock; whether all has come."""
+        while self._people and time.monotonic() < deadline:
+            time.sleep(_LOOK_AGAIN_SECONDS)
+        return not self._people
+
+    @contextmanager
+    def _person_waits(self) -> Iterator[None]:
+        with self._lock:
+            self._people += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._people -= 1
 
     def _ask_once(
         self, plan: Plan, patient: bool, request: CompletionRequest

@@ -5,6 +5,7 @@ import logging
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -35,14 +36,23 @@ class LabelStudioRefusedError(BackendError):
 class Delivery:
     """One thread: delivers what is done, ends jobs that have nothing left, and drops what is old."""
 
-    def __init__(self, settings: Settings, work: WorkList, stored: StoredCompletions, *, owner: str) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        work: WorkList,
+        stored: StoredCompletions,
+        *,
+        owner: str,
+        stopping: threading.Event,
+    ) -> None:
         self._owner = owner
         self._settings = settings
         self._work = work
         self._stored = stored
         self._client: LabelStudio | None = None
         self._matching: dict[str, bool] = {}
-        self._closing = threading.Event()
+        self._closing = stopping
+        self._advancing = ""  # the job, while its predictions may be on their way
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
 
@@ -53,11 +63,20 @@ class Delivery:
                 self._thread = threading.Thread(target=self._run, name="delivery", daemon=True)
                 self._thread.start()
 
-    def close(self) -> None:
-        """Finishes the delivery that is under way."""
+    def close(self, deadline: float) -> bool:
+        """Finishes the delivery that is under way, until `deadline` of the monotonic clock; whether it has.
+
+        What is cut off another process repeats a minute later: Label Studio may still be at it until then.
+        """
         self._closing.set()
-        if self._thread is not None:
-            self._thread.join()
+        if self._thread is None:
+            return True
+        self._thread.join(max(0.0, deadline - time.monotonic()))
+        late = self._thread.is_alive()
+        if late and self._advancing:
+            with suppress(StorageError):
+                self._work.lease_delivery(self._advancing, self._owner, _TIMEOUT_SECONDS)
+        return not late
 
     def _run(self) -> None:
         rounds = 0
@@ -86,6 +105,7 @@ class Delivery:
         """One step for a job: deliver some, or end it when nothing is left."""
         if not self._work.lease_delivery(job.id, self._owner, _LEASE_SECONDS):
             return
+        self._advancing = job.id
         try:
             wanted = self._is_wanted(job)
             while wanted and not self._closing.is_set():
@@ -100,6 +120,7 @@ class Delivery:
             if not progress.left and not (wanted and progress.undelivered):
                 self._work.end_finished(job.id)
         finally:
+            self._advancing = ""
             self._work.release_delivery(job.id, self._owner)
 
     def _is_wanted(self, job: Job) -> bool:

@@ -8,14 +8,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from llm_backend.errors import StorageError
-from llm_backend.storage import Database, StoredCompletions, WorkList
+from llm_backend.storage import Database, RefusedValueError, StoredCompletions, WorkList
 from llm_backend.storage.completions import KeyedReply
 from llm_backend.storage.work import Outcome
 
 _log = logging.getLogger(__name__)
 _MOST_AT_ONCE = 256
+_MOST_WAITING = 5000
 _SECONDS_BETWEEN_TRIES = 1.0
-_TRIES_AT_THE_END = 12
+_LAST_TRY_SECONDS = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,23 +48,43 @@ class Recorder:
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._closing = threading.Event()
+        self._deadline = float("inf")  # after which nothing is tried again
+        self._stuck = threading.Event()
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether what has been paid for cannot be written: no more must be paid for meanwhile.
+
+        From the first write that fails until nothing waits any more.
+        """
+        return self._stuck.is_set()
 
     def put(self, record: Record) -> None:
-        """Has the record written soon."""
+        """Has the record written soon.
+
+        While nothing can be written, a batch asks for no more. People go on, who have got their answers: of
+        those only so many are kept.
+        """
+        if self.is_stuck and record.outcome is None and self._queue.qsize() >= _MOST_WAITING:
+            _log.error("A completion that a person has got is not kept: too many wait for the database")
+            return
         with self._lock:
             if self._thread is None and not self._closing.is_set():
                 self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
                 self._thread.start()
         self._queue.put(record)
 
-    def close(self) -> None:
-        """Writes what is left and ends the thread."""
+    def close(self, deadline: float) -> bool:
+        """Writes what is left and ends, until `deadline` of the monotonic clock; whether it has."""
+        self._deadline = deadline
         self._closing.set()
         with self._lock:
             thread = self._thread
-        if thread is not None:
-            self._queue.put(None)
-            thread.join()
+        if thread is None:
+            return True
+        self._queue.put(None)
+        thread.join(max(0.0, deadline - time.monotonic()) + _LAST_TRY_SECONDS)
+        return not thread.is_alive()
 
     def _run(self) -> None:
         while True:
@@ -79,32 +100,42 @@ class Recorder:
                 else:
                     records.append(record)
             self._write(records)
+            if self._queue.empty():
+                self._stuck.clear()
             if first is None:
                 return
 
     def _write(self, records: list[Record]) -> None:
         """Keeps trying: what is in memory alone would be paid for again after a crash."""
-        failures = 0
         while records:
             try:
-                with self._database.writing() as connection:
+                with self._database.writing(quick=True) as connection:
                     self._completions.put(
                         connection, [reply for record in records for reply in record.replies]
                     )
                     outcomes = [record.outcome for record in records if record.outcome]
                     self._work.finish(connection, self._owner, outcomes)
                 break
+            except RefusedValueError as error:
+                _log.error("A completion cannot be written: %s", error.reason)
+                self._write_one_by_one(records)
+                return
             except StorageError as error:
-                _log.error("%d completions are not written yet: %s", len(records), error.reason)
-                failures += 1
-                if self._closing.is_set() and failures > _TRIES_AT_THE_END:
+                self._stuck.set()
+                waiting = len(records) + self._queue.qsize()
+                if time.monotonic() > self._deadline:
+                    _log.error("%d completions are lost with this process: %s", waiting, error.reason)
                     return
+                _log.error("%d completions are not written yet: %s", waiting, error.reason)
                 time.sleep(_SECONDS_BETWEEN_TRIES)
             except Exception:
                 _log.exception("A completion cannot be written")
-                if len(records) == 1:
-                    break
-                for record in records:  # one of them is the culprit; the others are paid for, too
-                    self._write([record])
+                self._write_one_by_one(records)
                 return
         self._on_written()
+
+    def _write_one_by_one(self, records: list[Record]) -> None:
+        """One of them is the culprit; the others are paid for, too."""
+        if len(records) > 1:
+            for record in records:
+                self._write([record])

@@ -5,6 +5,7 @@ import os
 import secrets
 import socket
 import threading
+import time
 from dataclasses import dataclass
 
 from llm_backend.batch import Batches
@@ -15,11 +16,22 @@ from llm_backend.metrics import Metrics
 from llm_backend.places import Places
 from llm_backend.providers import Providers
 from llm_backend.recorder import Recorder
-from llm_backend.settings import Settings, load_settings
+from llm_backend.settings import STOP_SECONDS, Settings, load_settings
 from llm_backend.storage import Database, Projects, StoredCompletions, WorkList
 from llm_backend.worker import Worker
 
 _SLACK_SECONDS = 60.0  # between the longest a request takes and what it cannot take
+
+
+class Stopping(threading.Event):
+    """Set when the process is told to end; `since` is when that was, by the monotonic clock."""
+
+    since = 0.0
+
+    def set(self) -> None:
+        """The first time counts."""
+        self.since = self.since or time.monotonic()
+        super().set()
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +51,7 @@ class Services:
     batches: Batches
     places: Places
     metrics: Metrics
-    stopping: threading.Event
+    stopping: Stopping
 
     def stop_soon(self) -> None:
         """Takes no more tasks; open batch requests answer with what is done. Safe in a signal handler."""
@@ -50,15 +62,21 @@ class Services:
         self.worker.start()
         self.delivery.start()
 
-    def close(self) -> None:
-        """Finishes what is under way, writes it, and ends threads and connections."""
+    def close(self) -> bool:
+        """Finishes what is under way, writes it, and ends threads and connections; whether all has ended.
+
+        What does not end within `STOP_SECONDS` of `stop_soon` is given up: its threads are left alone.
+        """
         self.stop_soon()
-        self.delivery.close()
-        self.worker.close()
-        self.recorder.close()
+        deadline = self.stopping.since + STOP_SECONDS
+        ended = [self.completer.close(deadline), self.worker.close(deadline), self.delivery.close(deadline)]
+        ended.append(self.recorder.close(deadline))
+        if not all(ended):
+            return False
         self.providers.close()
         self.reader.close()
         self.database.close()
+        return True
 
 
 def make_services(settings: Settings) -> Services:
@@ -71,7 +89,7 @@ def make_services(settings: Settings) -> Services:
         StoredCompletions(database),
         WorkList(database, longest_request=settings.predict_timeout + _SLACK_SECONDS),
     )
-    changed, stopping = threading.Condition(), threading.Event()
+    changed, stopping = threading.Condition(), Stopping()
     owner = f"{socket.gethostname()[:32]}-{os.getpid()}-{secrets.token_hex(4)}"
 
     def notify() -> None:
@@ -101,7 +119,7 @@ def make_services(settings: Settings) -> Services:
         recorder=recorder,
         completer=completer,
         worker=worker,
-        delivery=Delivery(settings, work, stored, owner=owner),
+        delivery=Delivery(settings, work, stored, owner=owner, stopping=stopping),
         batches=Batches(
             settings, work, worker, completer, recorder, metrics, changed=changed, stopping=stopping
         ),

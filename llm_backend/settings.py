@@ -39,6 +39,7 @@ _SHOWN_WITH_VALUE = {
     "FETCH_TIMEOUT", "FETCH_MAX_BYTES", "MAX_REQUEST_BYTES",
 }  # fmt: skip
 
+STOP_SECONDS = 25  # for what is under way when the server is told to end
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 _LOOKS_LIKE_A_PATH = re.compile(
     r"(~|\.{0,2}/)[^\s{}]*|[^\s{}]+\.(txt|md|prompt|tmpl)|(~|\.{0,2}/)[^{}\n]*\.(txt|md|prompt|tmpl)"

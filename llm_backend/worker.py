@@ -47,6 +47,7 @@ _HOPELESS = (
 )
 _IDLE_SECONDS = 1.0
 _PROGRESS_SECONDS = 5.0
+_LOOK_AGAIN_SECONDS = 0.05
 
 
 class Worker:
@@ -78,7 +79,7 @@ class Worker:
         self._plans: dict[str, Plan] = {}
         self._proven: set[str] = set()  # jobs of which something has succeeded here
         self._taken: dict[str, deque[WorkItem]] = {}
-        self._under_way: set[int] = set()  # rows of the tasks that are being worked on
+        self._under_way: dict[int, WorkItem] = {}  # by row: the tasks that are being worked on
         self._running = 0
         self._lock = threading.Lock()
         self._wake = threading.Event()
@@ -93,16 +94,23 @@ class Worker:
                 self._thread.start()
         self._wake.set()
 
-    def close(self) -> None:
-        """Takes nothing more, waits for what is under way, and gives back what has not begun."""
+    def close(self, deadline: float) -> bool:
+        """Takes nothing more, waits for what is under way until `deadline` of the monotonic clock, and gives
+        back the rest, so that the next process goes on at once; whether nothing is under way any more.
+        """
         self._closing.set()
         self._wake.set()
         if self._thread is not None:
-            self._thread.join()
-        self._pool.shutdown(wait=True, cancel_futures=True)
-        with self._lock:
-            left = list(self._taken)
-        self._give_back(left)
+            self._thread.join(max(0.0, deadline - time.monotonic()))
+        self._give_back_waiting()
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        while (late := self._items_under_way()) and time.monotonic() < deadline:
+            time.sleep(_LOOK_AGAIN_SECONDS)
+        if late:
+            _log.warning("%d tasks are given back: their completions do not come in time", len(late))
+        for item in late:
+            self._recorder.put(Record(outcome=Outcome(item)))
+        return not late
 
     def _run(self) -> None:
         said_at = renewed_at = time.monotonic()
@@ -110,7 +118,10 @@ class Worker:
             self._wake.clear()
             try:
                 jobs = self._work.active_jobs()
-                self._take(jobs)
+                if self._recorder.is_stuck:  # others may take what waits here, when they can write
+                    self._give_back_waiting()
+                else:
+                    self._take(jobs)
                 if time.monotonic() - renewed_at > self._settings.lease_seconds / 3:
                     renewed_at = time.monotonic()
                     self._renew()
@@ -123,6 +134,7 @@ class Worker:
                 _log.exception("Unexpected error while taking tasks")
             self._start_runners()
             self._wake.wait(self._seconds_to_wait())
+        self._give_back_waiting()
 
     def _take(self, jobs: list[Job]) -> None:
         """Leases as much as keeps all threads busy for a while, a fair share of each job."""
@@ -174,7 +186,7 @@ class Worker:
     def _begin(self) -> tuple[Plan, Limiter, WorkItem] | None:
         """The next item whose endpoint has room; jobs take turns."""
         with self._lock:
-            if self._closing.is_set():
+            if self._closing.is_set() or self._recorder.is_stuck:
                 return None
             for job_id in list(self._taken):
                 items, plan = self._taken[job_id], self._plans.get(job_id)
@@ -184,7 +196,7 @@ class Worker:
                 if not limiter.start():
                     continue
                 item = items.popleft()
-                self._under_way.add(item.row)
+                self._under_way[item.row] = item
                 self._taken[job_id] = self._taken.pop(job_id)  # to the end of the line
                 if len(items) <= self._settings.max_concurrency // 2:
                     self._wake.set()
@@ -231,9 +243,9 @@ class Worker:
             self._proven.add(item.job_id)
             tokens = completion.prompt_tokens + completion.completion_tokens
             outcome = Outcome(item, prediction, tokens)
-        with self._lock:
-            self._under_way.discard(item.row)
         self._recorder.put(Record(replies, outcome))
+        with self._lock:
+            self._under_way.pop(item.row, None)
         if hopeless is not None:
             self._give_up(item.job_id, hopeless, item.taken_at)
 
@@ -293,6 +305,15 @@ class Worker:
             self._proven.discard(job_id)
             for item in items:
                 self._recorder.put(Record(outcome=Outcome(item)))
+
+    def _give_back_waiting(self) -> None:
+        with self._lock:
+            waiting = list(self._taken)
+        self._give_back(waiting)
+
+    def _items_under_way(self) -> list[WorkItem]:
+        with self._lock:
+            return list(self._under_way.values())
 
     def _say_progress(self, jobs: list[Job]) -> None:
         for job in jobs:

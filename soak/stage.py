@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from tests.servers import ROOT, Server, backend
+from tests.servers import GUNICORN, ROOT, Server, backend
 from tests.stub_llm import Answer, Call, StubLLM, completion
 
 CONFIG = (ROOT / "examples/text-classification/label_config.xml").read_text()
@@ -260,6 +260,7 @@ class Stage:
         with backend(
             url or self.ledger.url,
             self.log_file,
+            GUNICORN,
             prefix,
             model_dir=self.state,
             **settings | variables,

@@ -16,6 +16,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
+GUNICORN = ("-m", "gunicorn", "_wsgi:app")
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,10 @@ class Server:
     def terminate(self) -> None:
         """Tells the master to end, as `docker stop` does."""
         os.kill(self.pid, signal.SIGTERM)
+
+    def exit_code(self, seconds: float) -> int:
+        """Waits for its end, at most so long."""
+        return self.process.wait(seconds)
 
     def kill(self) -> None:
         """Ends master and worker at once, as a crash does."""
@@ -90,7 +95,8 @@ def stub_llm(latency: float = 0.0, faults: str = "none") -> Iterator[str]:
 @contextmanager
 def backend(
     stub_url: str,
-    log: Path | None = None,
+    output: Path | None = None,
+    program: Sequence[str] = GUNICORN,
     prefix: Sequence[str] = (),
     /,
     *,
@@ -99,7 +105,8 @@ def backend(
 ) -> Iterator[Server]:
     """The backend with one worker under gunicorn, asking the stub; its state is in `model_dir`.
 
-    Its log goes to the end of the file `log`. `prefix` is a command that runs the command that follows it.
+    All that is printed goes to the end of the file `output`, if there is one; `program` may be another than
+    gunicorn, and `prefix` is a command that runs the command that follows it.
     """
     with TemporaryDirectory() as scratch:
         port = _free_port()
@@ -114,14 +121,11 @@ def backend(
             **variables,
         }
         started = time.monotonic()
-        with open(log, "ab") if log else nullcontext() as standard_error:
+        with output.open("a") if output else nullcontext() as printed:
             process = subprocess.Popen(
-                [*prefix, sys.executable, "-m", "gunicorn", "_wsgi:app"],
-                cwd=ROOT,
-                env=environment,
-                stderr=standard_error,
-                start_new_session=True,
-            )
+                [*prefix, sys.executable, *program], cwd=ROOT, env=environment, start_new_session=True,
+                stdout=printed, stderr=printed,
+            )  # fmt: skip
         try:
             url = f"http://127.0.0.1:{port}"
             _wait_for(url + "/health", process)

@@ -3,13 +3,14 @@
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from llm_backend.completer import reply_keys
 from llm_backend.plan import Plan, make_plan
-from llm_backend.storage import StoredCompletions
+from llm_backend.storage import Database, StoredCompletions
 from llm_backend.storage.completions import KeyedReply
 from llm_backend.values import Reply
 from tests.conftest import CLASSIFICATION, TASK, Backend, MakeApp
@@ -123,3 +124,18 @@ def test_old_and_excess_completions_are_dropped(backend: Backend) -> None:
     assert completions.prune(max_age=1000, max_rows=2) == 3
     assert sorted(completions.get(keys)) == keys[3:]
     assert completions.prune(max_age=-1, max_rows=100) == 2
+
+
+@pytest.mark.parametrize("jump", [-7200.0, 7200.0])
+def test_a_completion_from_the_future_is_not_of_late(tmp_path: Path, jump: float) -> None:
+    """The clock was set: who asks again gets a new answer, not one of two hours ago."""
+    wall = [1_000_000.0]
+    database = Database(None, tmp_path, clock=lambda: wall[0])
+    completions = StoredCompletions(database)
+    with database.writing() as connection:
+        completions.put(connection, [KeyedReply("k" * 64, Reply("r"))])
+    assert completions.get(["k" * 64], max_age=3)
+    wall[0] += jump
+    assert completions.get(["k" * 64], max_age=3) == {}
+    assert completions.get(["k" * 64])
+    database.close()

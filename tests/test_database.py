@@ -6,7 +6,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from llm_backend.storage import schema as tables
 from llm_backend.storage.completions import KeyedReply
 from llm_backend.storage.work import NewTask, new_job
 from llm_backend.values import Reply
+from tests.faulty_databases import full, locked
 
 FILE = "state.sqlite3"
 MANY = 300
@@ -225,35 +226,6 @@ def test_a_write_into_a_database_that_is_being_replaced_is_no_success(tmp_path: 
     database.close()
 
 
-@contextmanager
-def full(database: Database) -> Iterator[None]:
-    """No connection lets the file grow."""
-
-    def limit(connection: Any, *_: Any) -> None:
-        connection.execute("PRAGMA max_page_count = 1")  # SQLite takes it as the present size
-
-    def lift(connection: Any, *_: Any) -> None:
-        connection.execute("PRAGMA max_page_count = 1000000")
-
-    sa.event.listen(sa.Pool, "checkout", limit)
-    try:
-        yield
-    finally:
-        sa.event.remove(sa.Pool, "checkout", limit)
-        sa.event.listen(sa.Pool, "checkout", lift)
-        with database.reading() as connection:
-            connection.execute(sa.text("SELECT 1"))
-        sa.event.remove(sa.Pool, "checkout", lift)
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Another program has the write lock."""
-    with closing(sqlite3.connect(folder / FILE, isolation_level=None)) as other:
-        other.execute("BEGIN EXCLUSIVE")
-        yield
-
-
 def test_a_full_disk_says_so(tmp_path: Path) -> None:
     """Reading goes on, and writing when there is room again; nothing is moved aside."""
     database = Database(None, tmp_path)
@@ -273,7 +245,7 @@ def test_a_locked_database_says_so_soon(tmp_path: Path) -> None:
     database = Database(None, tmp_path)
     projects = Projects(database)
     projects.remember_prompt("p", "before")
-    with locked(tmp_path):
+    with locked(tmp_path / FILE):
         started = time.monotonic()
         with pytest.raises(StorageError, match="locked by another program"):
             projects.remember_prompt("p", "meanwhile")
@@ -295,7 +267,7 @@ def test_a_batch_waits_longer_for_a_lock(tmp_path: Path) -> None:
     taken = threading.Event()
 
     def hold() -> None:
-        with locked(tmp_path):
+        with locked(tmp_path / FILE):
             taken.set()
             time.sleep(2.5)
 

@@ -302,3 +302,93 @@ def test_an_answer_and_tasks_that_finish_meanwhile_lose_nothing(database: Databa
     thread.join()
     left = [f"{task.task_id}:t" for task in work.take_for_delivery(job_id, 500)]
     assert sorted(answered + left) == sorted(f"{n}:t" for n in range(1, 201))
+
+
+class Clocks:
+    """What a database on SQLite takes for the time; a test sets it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.wall, self.steady = 1_000_000.0, 5_000.0
+        self.database = Database(None, folder, clock=lambda: self.wall, steady=lambda: self.steady)
+
+
+@pytest.fixture
+def clocks(tmp_path: Path) -> Iterator[Clocks]:
+    """A database whose clocks the test sets."""
+    clocks = Clocks(tmp_path)
+    yield clocks
+    clocks.database.close()
+
+
+@pytest.mark.parametrize("jump", [-7200.0, 7200.0, 86400.0 * 365])
+def test_a_clock_that_is_set_takes_no_task_from_anybody(clocks: Clocks, jump: float) -> None:
+    """Leases run by a clock that nobody sets: nothing is paid for twice, and the outcome counts."""
+    work = WorkList(clocks.database)
+    job_id = submit(work, job(work), tasks(1))
+    [item] = work.lease(job_id, "a", 5, 30)
+    clocks.wall += jump
+    assert work.lease(job_id, "b", 5, 30) == []
+    finish(clocks.database, work, "a", [Outcome(item, PREDICTION)])
+    assert [done.task_id for done in work.take_for_delivery(job_id, 9)] == [1]
+
+
+@pytest.mark.parametrize("jump", [-4000.0, 4000.0])
+def test_no_lease_lasts_for_ever(clocks: Clocks, jump: float) -> None:
+    """After a restart of the machine the steady clock begins anew: tasks, requests and deliveries go on."""
+    work = WorkList(clocks.database, longest_request=160)
+    job_id = submit(work, job(work), tasks(2), open_for=100)
+    [item, _] = work.lease(job_id, "a", 5, 30)
+    finish(clocks.database, work, "a", [Outcome(item, PREDICTION)])
+    clocks.steady += jump
+    assert [item.task_id for item in work.lease(job_id, "b", 5, 30)] == [2]
+    assert work.lease_delivery(job_id, "b", 300)
+    clocks.steady += jump / 2
+    assert work.lease_delivery(job_id, "c", 300)
+    assert [done.task_id for done in work.take_for_delivery(job_id, 9)] == [1]
+    work.prune(max_age=-1)
+    assert work.end(job_id, "failed", reason="the key", submitted_before=work.now())
+
+
+def test_what_a_response_had_before_a_restart_is_given_again(clocks: Clocks) -> None:
+    """That it was handed over in the future does not keep it from those who ask now."""
+    work = WorkList(clocks.database)
+    first = job(work)
+    job_id = submit(work, first, tasks(1), open_for=50)
+    work_off(clocks.database, work, job_id)
+    assert work.hand_over(job_id, ["1:t"], first)["1:t"].prediction == PREDICTION
+    clocks.steady -= 4000
+    second = job(work)
+    submit(work, second, tasks(1), open_for=50)
+    assert work.hand_over(job_id, ["1:t"], second)["1:t"].prediction == PREDICTION
+
+
+def test_progress_survives_a_clock_that_is_set(clocks: Clocks) -> None:
+    """What was finished in the future was not finished of late."""
+    work = WorkList(clocks.database)
+    job_id = submit(work, job(work), tasks(5))
+    work_off(clocks.database, work, job_id)
+    assert work.progress(job_id).per_second == 5
+    clocks.wall -= 7200
+    assert work.progress(job_id).per_second == 0
+
+
+def test_the_time_is_that_of_postgresql(postgresql_url: str, tmp_path: Path) -> None:
+    """A machine with a wrong clock takes no tasks from others."""
+    right = Database(postgresql_url, tmp_path)
+    wrong = Database(postgresql_url, tmp_path, clock=lambda: 1e12, steady=lambda: 1e12)
+    work, other = WorkList(right), WorkList(wrong)
+    job_id = submit(work, job(work), tasks(1))
+    assert len(work.lease(job_id, "a", 5, 30)) == 1
+    assert other.lease(job_id, "b", 5, 30) == []
+    assert abs(other.now() - work.now()) < 60
+    right.close()
+    wrong.close()
+
+
+def test_an_outcome_is_for_its_own_task_only(database: Database, work: WorkList) -> None:
+    """A database that took the place of a corrupt one counts anew: the same row may be another task."""
+    job_id = submit(work, job(work), tasks(1))
+    [item] = work.lease(job_id, "me", 1, 60)
+    others = dataclasses.replace(item, identity="2:t"), dataclasses.replace(item, job_id="x" * 32)
+    finish(database, work, "me", [Outcome(other, PREDICTION) for other in others])
+    assert work.progress(job_id).left == 1

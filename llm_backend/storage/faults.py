@@ -6,6 +6,8 @@ import shutil
 import sqlite3
 from pathlib import Path
 
+from sqlalchemy.exc import DataError, IntegrityError
+
 from llm_backend.errors import StorageError
 
 _BYTES_OF_A_FULL_DISK = 1024 * 1024
@@ -20,6 +22,10 @@ _ERRORS_OF_THE_SYSTEM = {
     errno.EDQUOT: _FULL,
     errno.EAGAIN: _LOCKED,
 }
+
+
+class RefusedValueError(StorageError):
+    """The database refuses a value, whatever its state: to try again does not help."""
 
 
 def is_corrupt(error: BaseException) -> bool:
@@ -40,6 +46,8 @@ def lacks_tables(error: BaseException) -> bool:
 def storage_error(error: BaseException, file: Path | None) -> StorageError:
     """Our own error for what a driver, SQLAlchemy or the system raised; `file` is SQLite's."""
     cause = _cause(error)
+    if isinstance(error, (DataError, IntegrityError)):
+        return RefusedValueError(f"The database refuses a value: {type(cause).__name__}")
     sentence = (
         _of_the_system(cause)
         if isinstance(cause, OSError)
