@@ -7,7 +7,8 @@ import argparse
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -47,7 +48,7 @@ SCENARIOS = {
     "read-only": Scenario(database.read_only, 90),
     "corrupt": Scenario(database.corrupt, 120),
     "clock": Scenario(clock.clock, 120),
-    "memory": Scenario(memory.memory, 480),
+    "memory": Scenario(memory.memory, 900),
 }
 
 
@@ -86,21 +87,19 @@ def play(name: str) -> Row:
     return Row(name, scenario.provoked, stage.seen, stage.lost, stage.failures, seconds)
 
 
-class _at_most:  # noqa: N801 - reads as a context manager
+@contextmanager
+def _at_most(seconds: int) -> Iterator[None]:
     """Raises TimeoutError in the main thread after so many seconds."""
 
-    def __init__(self, seconds: int) -> None:
-        self._seconds = seconds
+    def give_up(number: int, frame: FrameType | None) -> None:
+        raise TimeoutError(f"not done within {seconds} s")
 
-    def __enter__(self) -> None:
-        signal.signal(signal.SIGALRM, self._raise)
-        signal.alarm(self._seconds)
-
-    def __exit__(self, *_: object) -> None:
+    signal.signal(signal.SIGALRM, give_up)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
         signal.alarm(0)
-
-    def _raise(self, number: int, frame: FrameType | None) -> None:
-        raise TimeoutError(f"not done within {self._seconds} s")
 
 
 def main() -> int:

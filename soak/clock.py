@@ -38,6 +38,8 @@ def clock(stage: Stage) -> None:
         stage.expect(seen.seconds < _PREDICT_TIMEOUT, f"the batch took {seen.seconds:.0f} s")
         stage.saw(f"nothing: people are answered, the batch gets all {_TASKS} after {seen.seconds:.0f} s")
 
+        stage.receipts(_TASKS)
+
         # What a dead worker had taken before the clock was set back is taken anew all the same.
         offset.write_text("0")
         waiting = Background(lambda: batch(server, 1001, _TASKS))

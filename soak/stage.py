@@ -1,11 +1,9 @@
 """What scenarios are made of: an LLM that keeps accounts, servers, people, batches, and a report."""
 
-import dataclasses
 import http.client
 import json
 import os
 import re
-import sqlite3
 import threading
 import time
 from collections import Counter
@@ -63,7 +61,7 @@ class Ledger:
 class Seen:
     """What a request was answered with. `status` is 0 when there was no answer, and `reason` says why.
 
-    `box` is what stands in the response box of an interactive request; `entries` are those of a batch.
+    `entries` are the predictions: of an interactive request one.
     """
 
     status: int
@@ -334,18 +332,9 @@ def gone_wrong(answer: Answer, every: int = 1) -> Callable[[str], Answer | None]
 
     def fault(text: str) -> Answer | None:
         kind, _, number = text.partition(" ")
-        return dataclasses.replace(answer) if kind == "person" or int(number) % every == 0 else None
+        return answer if kind == "person" or int(number) % every == 0 else None
 
     return fault
-
-
-def stored_completions(database: Path) -> int:
-    """How many completions there are in the database file."""
-    connection = sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=10)
-    try:
-        return int(connection.execute("SELECT count(*) FROM completions").fetchone()[0])
-    finally:
-        connection.close()
 
 
 def _group(group: int) -> list[int]:
