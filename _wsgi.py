@@ -60,10 +60,9 @@ def main() -> None:
 
 def _stop(_number: int, _frame: FrameType | None) -> None:
     """The first signal ends the server as gently as gunicorn does; a second changes nothing."""
-    for ending in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(ending, signal.SIG_IGN)
-    services.stop_soon()
-    raise KeyboardInterrupt
+    if not services.stopping.is_set():
+        services.stop_soon()
+        raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

@@ -39,10 +39,9 @@ def post_worker_init(worker: Any) -> None:
     worker.cfg.set("graceful_timeout", STOP_SECONDS)
 
     def stop_soon(number: int, frame: FrameType | None) -> None:
-        for ending in _ENDING:
-            signal.signal(ending, signal.SIG_IGN)
-        services.stop_soon()
-        worker.handle_exit(number, frame)
+        if not services.stopping.is_set():
+            services.stop_soon()
+            worker.handle_exit(number, frame)
 
     for ending in _ENDING:
         signal.signal(ending, stop_soon)

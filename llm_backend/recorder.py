@@ -16,6 +16,7 @@ _log = logging.getLogger(__name__)
 _MOST_AT_ONCE = 256
 _MOST_WAITING = 5000
 _SECONDS_BETWEEN_TRIES = 1.0
+_TRIES_BETWEEN_WORDS = 10
 _LAST_TRY_SECONDS = 3.0
 
 
@@ -107,6 +108,7 @@ class Recorder:
 
     def _write(self, records: list[Record]) -> None:
         """Keeps trying: what is in memory alone would be paid for again after a crash."""
+        tries = 0
         while records:
             try:
                 with self._database.writing(quick=True) as connection:
@@ -126,7 +128,9 @@ class Recorder:
                 if time.monotonic() > self._deadline:
                     _log.error("%d completions are lost with this process: %s", waiting, error.reason)
                     return
-                _log.error("%d completions are not written yet: %s", waiting, error.reason)
+                if tries % _TRIES_BETWEEN_WORDS == 0:
+                    _log.error("%d completions are not written yet: %s", waiting, error.reason)
+                tries += 1
                 time.sleep(_SECONDS_BETWEEN_TRIES)
             except Exception:
                 _log.exception("A completion cannot be written")

@@ -139,3 +139,17 @@ def test_a_completion_from_the_future_is_not_of_late(tmp_path: Path, jump: float
     assert completions.get(["k" * 64], max_age=3) == {}
     assert completions.get(["k" * 64])
     database.close()
+
+
+def test_a_clock_that_is_far_off_makes_nothing_old(tmp_path: Path) -> None:
+    """Ten years ahead, paid completions are kept; when it is right again, pruning goes on."""
+    wall = [1_000_000.0]
+    database = Database(None, tmp_path, clock=lambda: wall[0], steady=lambda: 0.0)
+    completions = StoredCompletions(database)
+    with database.writing() as connection:
+        completions.put(connection, [KeyedReply("k" * 64, Reply("r"))])
+    wall[0] += 86400.0 * 3650
+    assert completions.prune(max_age=86400.0, max_rows=10) == 0
+    wall[0] = 1_000_000.0 + 4000
+    assert completions.prune(max_age=3600.0, max_rows=10) == 1
+    database.close()

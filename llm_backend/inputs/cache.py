@@ -61,7 +61,7 @@ class DiskCache:
     def _read(self, key: str) -> str | None:
         path = self._path(key)
         try:
-            if path.stat().st_mtime < time.time() - self._seconds_kept:
+            if abs(time.time() - path.stat().st_mtime) > self._seconds_kept:  # the clock may have been set
                 return None
             return path.read_bytes().decode("utf-8")
         except (OSError, UnicodeDecodeError):

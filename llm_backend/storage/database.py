@@ -28,6 +28,7 @@ _log = logging.getLogger(__name__)
 _PATIENT_SECONDS = 20.0
 _QUICK_SECONDS = 2.0  # Label Studio waits 3 s for `/setup`
 _TRIES_TO_OPEN = 3
+_DAY_SECONDS = 86400.0
 _NAMES_LOCK = 7_235
 _SCHEMA_LOCK = 7_235_481  # any number: PostgreSQL's advisory locks are told apart by it
 
@@ -59,6 +60,7 @@ class Database:
         self._file = sqlite.file_of(self._url) if self._is_sqlite else None
         self._clock = clock
         self._steady = steady
+        self._wall_ahead = clock() - steady()
         self._lock = threading.Lock()
         self._opened: _Opened | None = None
         self._failed: tuple[float, Exception] = (float("-inf"), StorageError(""))
@@ -107,6 +109,11 @@ class Database:
         from before.
         """
         return sa.literal(self._steady(), sa.Double) if self._is_sqlite else _time_of_the_server()
+
+    def time_is_doubtful(self) -> bool:
+        """Whether the clock has been set by more than a day since the start: what seems old may be new."""
+        moved = self._clock() - self._steady() - self._wall_ahead
+        return self._is_sqlite and abs(moved) > _DAY_SECONDS
 
     def upsert(
         self, connection: sa.Connection, table: sa.Table, rows: list[dict[str, Any]], changed: Iterable[str]
