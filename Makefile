@@ -4,6 +4,7 @@
 # make check   format, lint, types, import contract, tests: what CI runs
 # make e2e     real Label Studio and a real browser against the server
 # make bench   the figures of README.md
+# make soak    load and faults of docs/reliability.md, with real processes; takes about 15 minutes
 # make demo-clean    delete the demo, and all that was labeled in it; `make clean` leaves it
 # make docker-lint   Dockerfile, compose file, workflow and .ci/run, without a Docker engine
 
@@ -16,7 +17,7 @@ DOCKER_LINT_VENV := .venv-docker-lint
 PIP_COMPILE := $(BIN)/pip-compile -q --upgrade --generate-hashes --strip-extras --no-annotate --no-emit-index-url \
 	--no-emit-find-links --no-emit-trusted-host
 
-.PHONY: run demo demo-clean test check lint format e2e bench docker-lint requirements clean
+.PHONY: run demo demo-clean test check lint format e2e bench soak docker-lint requirements clean
 
 run: $(VENV)/.runtime .env
 	$(BIN)/gunicorn _wsgi:app
@@ -48,6 +49,9 @@ e2e: $(VENV)/.e2e $(LABEL_STUDIO_VENV)/.installed
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks
+
+soak: $(VENV)/.dev
+	$(BIN)/python -m soak
 
 docker-lint: $(DOCKER_LINT_VENV)/.installed
 	$(DOCKER_LINT_VENV)/bin/hadolint Dockerfile

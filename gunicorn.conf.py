@@ -111,6 +111,8 @@ def post_worker_init(worker: Any) -> None:
 
 def worker_exit(server: Any, worker: Any) -> None:
     """Writes what has been paid for before the process ends."""
+    if "_wsgi" not in sys.modules:  # it could not be imported, and nothing has begun
+        return
     from _wsgi import services
 
     if not services.close():

@@ -16,16 +16,21 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
+GUNICORN = ("-m", "gunicorn", "_wsgi:app")
 
 
 @dataclass(frozen=True)
 class Server:
-    """A running server: its address, and the process ids of its master and its worker."""
+    """A running server: its address, its master and its worker."""
 
     url: str
-    pid: int
+    process: "subprocess.Popen[bytes]"
     seconds_to_start: float = 0.0
-    process: "subprocess.Popen[bytes] | None" = None
+
+    @property
+    def pid(self) -> int:
+        """The process id of the master."""
+        return self.process.pid
 
     @property
     def worker_pid(self) -> int:
@@ -55,7 +60,6 @@ class Server:
 
     def exit_code(self, seconds: float) -> int:
         """Waits for its end, at most so long."""
-        assert self.process is not None
         return self.process.wait(seconds)
 
     def kill(self) -> None:
@@ -100,7 +104,8 @@ def stub_llm(latency: float = 0.0, faults: str = "none") -> Iterator[str]:
 def backend(
     stub_url: str,
     output: Path | None = None,
-    program: Sequence[str] = ("-m", "gunicorn", "_wsgi:app"),
+    program: Sequence[str] = GUNICORN,
+    prefix: Sequence[str] = (),
     /,
     *,
     model_dir: Path | None = None,
@@ -108,7 +113,8 @@ def backend(
 ) -> Iterator[Server]:
     """The backend with one worker under gunicorn, asking the stub; its state is in `model_dir`.
 
-    What is printed is added to the file `output`, if there is one; `program` may be another than gunicorn.
+    All that is printed goes to the end of the file `output`, if there is one; `program` may be another than
+    gunicorn, and `prefix` is a command that runs the command that follows it.
     """
     with TemporaryDirectory() as scratch:
         port = _free_port()
@@ -125,13 +131,13 @@ def backend(
         started = time.monotonic()
         with output.open("ab") if output else nullcontext() as printed:
             process = subprocess.Popen(
-                [sys.executable, *program], cwd=ROOT, env=environment, start_new_session=True,
+                [*prefix, sys.executable, *program], cwd=ROOT, env=environment, start_new_session=True,
                 stdout=printed, stderr=printed,
             )  # fmt: skip
         try:
             url = f"http://127.0.0.1:{port}"
             _wait_for(url + "/health", process)
-            yield Server(url, process.pid, time.monotonic() - started, process)
+            yield Server(url, process, time.monotonic() - started)
         finally:
             process.terminate()
             process.wait()

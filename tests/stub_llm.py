@@ -2,13 +2,14 @@
 
 import json
 import socket
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, Literal
 
 Json = dict[str, Any]
 
@@ -24,7 +25,10 @@ class Call:
 
 @dataclass(frozen=True)
 class Answer:
-    """What the stub answers with, after `delay` seconds. `raw` bytes are sent instead of the JSON body."""
+    """What the stub answers with, after `delay` seconds. `raw` bytes are sent instead of the JSON body.
+
+    With `end` it is cut off in the `middle` of its body, or its body is repeated and `never` ends.
+    """
 
     status: int = 200
     body: Json | None = None
@@ -32,6 +36,7 @@ class Answer:
     delay: float = 0.0
     raw: bytes | None = None
     reset: bool = False
+    end: Literal["whole", "middle", "never"] = "whole"
 
 
 def completion(*texts: str | None, finish_reason: str = "stop") -> Answer:
@@ -99,16 +104,23 @@ def running_stub() -> Iterator[StubLLM]:
             answer = stub.take(Call(self.path, {k.lower(): v for k, v in self.headers.items()}, body))
             time.sleep(answer.delay)
             if answer.reset:
-                self.connection.shutdown(socket.SHUT_RDWR)
+                self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 self.close_connection = True
+                self.rfile.close()
+                self.connection.close()
                 return
             payload = json.dumps(answer.body).encode() if answer.raw is None else answer.raw
             self.send_response(answer.status)
             headers = {"Content-Type": "application/json", "Content-Length": str(len(payload))}
+            if answer.end == "never":
+                del headers["Content-Length"]
             for name, value in (headers | answer.headers).items():
                 self.send_header(name, value)
             self.end_headers()
-            self.wfile.write(payload)
+            self.close_connection = answer.end != "whole"
+            self.wfile.write(payload[: len(payload) // 2] if answer.end == "middle" else payload)
+            while answer.end == "never":  # until the client has enough of it
+                self.wfile.write(payload)
 
         def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
             pass

@@ -1,10 +1,13 @@
 """Providers, against a real HTTP server on loopback."""
 
+import gzip
+import json
 import socket
 import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -188,7 +191,8 @@ def test_one_failed_reply_of_several_does_not_lose_the_others(stub: StubLLM, ask
         (failure(500, "boom"), errors.ProviderDownError, "failed on its side (500)", 3),
         (failure(503, "overloaded"), errors.ProviderDownError, "(503)", 3),
         (Answer(307, {}, {"Location": "http://127.0.0.1:9/"}), errors.CompletionRefusedError, "redirects", 1),
-        (Answer(reset=True), errors.ConnectionFailedError, "cannot be reached", 3),
+        (Answer(reset=True), errors.ConnectionFailedError, "broke off", 3),
+        (Answer(body=completion("cut").body, end="middle"), errors.ConnectionFailedError, "broke off", 3),
         (Answer(raw=b"<p>", headers={"Content-Type": "text/html"}), errors.UnusableReplyError, "not a", 1),
         (Answer(raw=b'{"half": '), errors.UnusableReplyError, "not a chat", 1),
         (Answer(body={"error": {"message": "x"}}), errors.UnusableReplyError, "not a chat", 1),
@@ -207,6 +211,26 @@ def test_every_fault_is_an_error_of_our_own_that_says_what_to_do(
     assert says.lower() in caught.value.reason.lower()
     assert "sk-secret" not in caught.value.reason
     assert len(stub.calls) == calls
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"choices": 5},
+        {"choices": [7]},
+        {"choices": [{"message": 7}]},
+        {"choices": [{"message": {"content": 7}}]},
+        {"choices": [{"message": {"content": "paid"}, "logprobs": {"content": 7}}]},
+    ],
+)
+def test_an_answer_with_wrong_types_is_a_fault_of_the_endpoint(
+    stub: StubLLM, ask: Ask, caplog: pytest.LogCaptureFixture, body: dict[str, Any]
+) -> None:
+    """It is said in a sentence, and no traceback per task fills the log."""
+    stub.says(Answer(body=body))
+    with pytest.raises(errors.UnusableReplyError, match="not a chat completion"):
+        ask()
+    assert "Unexpected" not in caplog.text
 
 
 def test_retries_stop_at_the_first_success(stub: StubLLM, ask: Ask) -> None:
@@ -283,6 +307,35 @@ def test_an_answer_of_gigabytes_is_cut_off(stub: StubLLM, ask: Ask, monkeypatch:
     monkeypatch.setattr("llm_backend.providers.http.MAX_ANSWER_BYTES", 100_000)
     stub.says(Answer(raw=b" " * 1_000_000))
     with pytest.raises(errors.UnusableReplyError, match="far more"):
+        ask()
+    assert len(stub.calls) == 1
+
+
+def test_a_small_answer_that_unpacks_to_gigabytes_is_cut_off(stub: StubLLM, ask: Ask) -> None:
+    """What is counted is what it takes in memory: 64 MB come as 64 kB."""
+    stub.says(Answer(raw=gzip.compress(b" " * 64_000_000), headers={"Content-Encoding": "gzip"}))
+    tracemalloc.start()
+    try:
+        with pytest.raises(errors.UnusableReplyError, match="far more"):
+            ask()
+        assert tracemalloc.get_traced_memory()[1] < 40_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_packed_answer_is_unpacked(stub: StubLLM, ask: Ask) -> None:
+    """Gateways pack what they pass on; gzip is what they are told we read."""
+    packed = gzip.compress(json.dumps(completion("yes").body).encode())
+    stub.says(Answer(raw=packed, headers={"Content-Encoding": "gzip"}))
+    assert texts(ask()) == ("yes",)
+    assert stub.calls[0].headers["accept-encoding"] == "gzip"
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "br", "gzip, gzip"])
+def test_an_answer_that_cannot_be_unpacked_is_no_completion(stub: StubLLM, ask: Ask, encoding: str) -> None:
+    """It has been paid for, so it is not asked for again."""
+    stub.says(Answer(raw=b"\x07nonsense", headers={"Content-Encoding": encoding}))
+    with pytest.raises(errors.UnusableReplyError, match="not a chat completion"):
         ask()
     assert len(stub.calls) == 1
 

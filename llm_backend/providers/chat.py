@@ -195,7 +195,10 @@ class ChatClient:
             options={"timeout": httpx2.Timeout(remaining, connect=min(remaining, _CONNECT_SECONDS))},
         )
         _log.debug("%s answers: %s", self._provider.TITLE, answer)
-        completion = self._completion(answer)
+        try:
+            completion = self._completion(answer)
+        except (AttributeError, TypeError):  # the client does not check the types of what it reads
+            raise no_completion(self._provider.TITLE) from None
         if len(answer.choices) < arguments.get("n", 1):
             self._remember_refused(arguments["model"], "n")
         return completion

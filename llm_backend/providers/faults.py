@@ -25,7 +25,7 @@ from llm_backend.errors import (
     UnusableReplyError,
     storable,
 )
-from llm_backend.providers.http import AnswerTooLargeError
+from llm_backend.providers.http import AnswerTooLargeError, AnswerUnreadableError
 from llm_backend.values import Endpoint, Json
 
 _log = logging.getLogger(__name__)
@@ -159,7 +159,11 @@ def _from_connection(error: Exception, endpoint: Endpoint, title: str) -> Backen
         return cause
     if isinstance(cause, AnswerTooLargeError):
         return UnusableReplyError(f"{title} answered with far more than a completion: check the address")
+    if isinstance(cause, AnswerUnreadableError):
+        return no_completion(title)
     where = f" at {endpoint.base_url}" if endpoint.base_url else ""
+    if isinstance(cause, (httpx2.RemoteProtocolError, httpx2.ReadError, httpx2.WriteError)):
+        return ConnectionFailedError(f"{title}{where} broke off before its answer was whole: try again")
     return ConnectionFailedError(f"{title} cannot be reached{where}: check the address and the network")
 
 

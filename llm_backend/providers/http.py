@@ -4,6 +4,7 @@ project chose them.
 
 import threading
 import time
+import zlib
 from collections.abc import Collection, Iterator
 from contextvars import ContextVar
 from urllib.request import getproxies
@@ -20,6 +21,10 @@ deadline: ContextVar[float] = ContextVar("deadline", default=float("inf"))
 
 class AnswerTooLargeError(httpx2.TransportError):
     """The endpoint sends more than any completion needs."""
+
+
+class AnswerUnreadableError(httpx2.TransportError):
+    """The endpoint sends a body that cannot be unpacked."""
 
 
 _LIMITS = httpx2.Limits(max_connections=None, max_keepalive_connections=100, keepalive_expiry=30)
@@ -43,6 +48,7 @@ def make_http_client(
         trust_env=uses_proxy,
         transport=transport,
         limits=_LIMITS,
+        headers={"Accept-Encoding": "gzip"},
         event_hooks={"response": [_bound_body]},
     )
 
@@ -88,16 +94,25 @@ class _CheckedTransport(httpx2.HTTPTransport):
 
 
 class _BoundedStream(httpx2.SyncByteStream):
-    """A body that ends with an error when it is too long, in bytes or in seconds."""
+    """A body that ends with an error when it is too long, in bytes or in seconds.
 
-    def __init__(self, stream: httpx2.SyncByteStream) -> None:
+    It is unpacked here: the client would unpack a chunk whole, which may be a thousand times its size.
+    """
+
+    def __init__(self, stream: httpx2.SyncByteStream, *, is_gzip: bool) -> None:
         self._stream = stream
+        self._is_gzip = is_gzip
 
     def __iter__(self) -> Iterator[bytes]:
-        received = 0
-        for chunk in self._stream:
-            received += len(chunk)
-            if received > MAX_ANSWER_BYTES:
+        unpacker = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16) if self._is_gzip else None
+        room = MAX_ANSWER_BYTES + 1
+        for received in self._stream:
+            try:
+                chunk = unpacker.decompress(received, room) if unpacker else received
+            except zlib.error:
+                raise AnswerUnreadableError("not gzip") from None
+            room -= len(chunk)
+            if room <= 0:
                 raise AnswerTooLargeError(f"more than {MAX_ANSWER_BYTES} bytes")
             if time.monotonic() > deadline.get():
                 raise httpx2.ReadTimeout("the body is still coming")
@@ -108,5 +123,9 @@ class _BoundedStream(httpx2.SyncByteStream):
 
 
 def _bound_body(response: httpx2.Response) -> None:
-    if isinstance(response.stream, httpx2.SyncByteStream):
-        response.stream = _BoundedStream(response.stream)
+    if not isinstance(response.stream, httpx2.SyncByteStream):
+        return
+    encoding = response.headers.pop("Content-Encoding", "identity").strip().lower()
+    if encoding not in ("", "identity", "gzip", "x-gzip"):
+        raise AnswerUnreadableError(f"packed as {encoding}")
+    response.stream = _BoundedStream(response.stream, is_gzip=encoding.endswith("gzip"))

@@ -1,0 +1,18 @@
+"""Adds the seconds that a file holds to `time.time`: Python runs this at its start if it is on PYTHONPATH."""
+
+import os
+import time
+from pathlib import Path
+
+_file = Path(os.environ["SOAK_CLOCK"])
+_right = time.time
+
+
+def _jumped() -> float:
+    try:
+        return _right() + float(_file.read_text())
+    except ValueError:  # it is being written
+        return _right()
+
+
+time.time = _jumped
