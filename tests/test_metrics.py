@@ -217,7 +217,7 @@ def test_the_build_info_says_what_runs(make_backend: MakeApp) -> None:
 
 
 def metrics_table() -> list[str]:
-    """One row for each metric, as `/metrics` has it when everything has happened: the README's table."""
+    """One row for each metric, as `/metrics` has it when everything has happened."""
     metrics = Metrics(about={"version": "", "provider": "", "model": ""})
     metrics.request_began("predict")
     metrics.request("predict", 200, 1)

@@ -1,4 +1,4 @@
-"""The README's tables of settings and metrics are equal to the code."""
+"""The tables of settings and metrics are equal to the code."""
 
 from pathlib import Path
 
@@ -8,7 +8,8 @@ from llm_backend.parameters import ExtraParams
 from llm_backend.settings import Settings
 from tests.test_metrics import metrics_table
 
-README = (Path(__file__).parent.parent / "README.md").read_text()
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
 
 
 def settings_table() -> list[str]:
@@ -26,14 +27,15 @@ def settings_table() -> list[str]:
 
 
 def test_every_setting_is_in_the_table_with_its_default() -> None:
-    """Rows of the README, in the order of the code; `python -m tests.test_readme` prints them."""
+    """Rows of the README, in the order of the code; `python -m tests.test_documentation` prints."""
     rows = [line for line in README.splitlines() if line.startswith("| `") and line.count("|") == 4]
     assert rows == settings_table()
 
 
 def test_every_metric_is_in_the_table() -> None:
-    """Rows of the README, as `/metrics` itself says it; `python -m tests.test_readme` prints them."""
-    rows = [line for line in README.splitlines() if line.startswith("| `llm_backend_")]
+    """Rows of docs/operations.md, as `/metrics` itself says it; `python -m tests.test_documentation` prints."""
+    text = (ROOT / "docs" / "operations.md").read_text()
+    rows = [line for line in text.splitlines() if line.startswith("| `llm_backend_")]
     assert rows == metrics_table()
 
 
@@ -43,4 +45,4 @@ def test_every_extra_param_is_named() -> None:
 
 
 if __name__ == "__main__":
-    print("\n".join([*settings_table(), "", *metrics_table()]))  # noqa: T201 - for whoever updates the README
+    print("\n".join([*settings_table(), "", *metrics_table()]))  # noqa: T201 - for whoever updates them
