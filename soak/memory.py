@@ -9,7 +9,7 @@ _PREDICTIONS = 100_000
 _AT_ONCE = 5_000
 _SAMPLE_EVERY = 10_000
 _SETTLED = 50_000  # until then threads and connections of the pools fill their caches
-_MEGABYTES = 8.0
+_MEGABYTES = 10.0
 
 
 def memory(stage: Stage) -> None:
