@@ -27,13 +27,13 @@ def settings_table() -> list[str]:
 
 
 def test_every_setting_is_in_the_table_with_its_default() -> None:
-    """Rows of the README, in the order of the code; `python -m tests.test_documentation` prints."""
+    """Rows of the README, in the order of the code; `python -m tests.test_documentation` prints them."""
     rows = [line for line in README.splitlines() if line.startswith("| `") and line.count("|") == 4]
     assert rows == settings_table()
 
 
 def test_every_metric_is_in_the_table() -> None:
-    """Rows of docs/operations.md, as `/metrics` itself says it; `python -m tests.test_documentation` prints."""
+    """Rows of docs/operations.md, as `/metrics` has them; `python -m tests.test_documentation` prints them."""
     text = (ROOT / "docs" / "operations.md").read_text()
     rows = [line for line in text.splitlines() if line.startswith("| `llm_backend_")]
     assert rows == metrics_table()
