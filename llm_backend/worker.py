@@ -131,13 +131,13 @@ class Worker:
             self._wake.clear()
             try:
                 jobs = self._work.active_jobs()
+                if time.monotonic() - renewed_at > self._settings.lease_seconds / 3:
+                    renewed_at = time.monotonic()
+                    self._renew()  # before anything is taken: what has run out here must not be taken twice
                 if self._recorder.is_stuck:  # others may take what waits here, when they can write
                     self._give_back_waiting()
                 else:
                     self._take(jobs)
-                if time.monotonic() - renewed_at > self._settings.lease_seconds / 3:
-                    renewed_at = time.monotonic()
-                    self._renew()
                 if jobs and time.monotonic() - said_at > _PROGRESS_SECONDS:
                     said_at = time.monotonic()
                     self._say_progress(jobs)

@@ -33,7 +33,7 @@ def test_every_setting_is_in_the_table_with_its_default() -> None:
 
 
 def test_every_metric_is_in_the_table() -> None:
-    """Those of docs/operations.md, as `/metrics` has them; `python -m tests.test_documentation` prints both."""
+    """Rows of docs/operations.md, as `/metrics` has them; they are printed, too."""
     text = (ROOT / "docs" / "operations.md").read_text()
     rows = [line for line in text.splitlines() if line.startswith("| `llm_backend_")]
     assert rows == metrics_table()
