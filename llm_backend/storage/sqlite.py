@@ -111,6 +111,7 @@ def _configured(connection: Any) -> Any:
     try:
         _use_write_ahead_log(connection)
         connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute("PRAGMA cache_size = -512")  # KiB, for each of dozens of connections
     except BaseException:
         connection.close()
         raise
