@@ -18,6 +18,7 @@ from llm_backend import logs
 from llm_backend.api import create_app
 from llm_backend.errors import SettingsError
 from llm_backend.services import services_of_this_process
+from llm_backend.settings import load_settings
 from model import InteractiveLLM
 
 
@@ -43,6 +44,8 @@ def run_checks() -> int:
     """Prints what is found, line by line. Returns 1 if something has failed, else 0."""
     from llm_backend.checkup import check  # tens of megabytes, which no server needs
 
+    with suppress(SettingsError):  # the checks say what is wrong with them
+        logs.configure(load_settings())
     status, encoding = 0, sys.stdout.encoding
     for finding in check():
         for line in finding.lines():  # titles of projects may have signs that the terminal has not
@@ -53,7 +56,10 @@ def run_checks() -> int:
 
 arguments = read_arguments() if __name__ == "__main__" else None
 if arguments and arguments.check:
-    sys.exit(run_checks())
+    try:
+        sys.exit(run_checks())
+    except KeyboardInterrupt:
+        sys.exit(130)
 
 try:
     services = services_of_this_process()

@@ -176,7 +176,7 @@ class ChatClient:
                 raise failure
             if pause is None or time.monotonic() + pause >= deadline:
                 raise failure
-            _log.info("%s Trying again in %.1f s.", failure.logged, pause)
+            _log.info("%s; trying again in %.1f s", failure.logged, pause)
             if self._closing.wait(pause):
                 raise failure
             self._on_retry()
