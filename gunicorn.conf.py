@@ -3,6 +3,7 @@
 import itertools
 import logging
 import os
+import re
 import shutil
 import signal
 import sys
@@ -13,11 +14,11 @@ from gunicorn.glogging import Logger
 
 from llm_backend import logs
 from llm_backend.errors import SettingsError
-from llm_backend.settings import STOP_SECONDS, load_settings
+from llm_backend.settings import STOP_SECONDS, load_or_keep_settings
 from llm_backend.sharing import make_folder, places
 
 try:
-    _settings = load_settings()
+    _settings = load_or_keep_settings()
 except SettingsError as error:
     sys.exit(error.reason)
 
@@ -35,6 +36,9 @@ loglevel = _settings.log_level.lower()
 _ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)  # Ctrl-C reaches master and workers, too
 
 
+_QUOTING = re.compile(r"(Invalid request from ip=\S* [^:'\"]*).*", re.DOTALL)
+
+
 class _OneFormat(Logger):  # type: ignore[misc] # gunicorn has no types
     """gunicorn's logger, in the master, too: its handlers write as all others do, without secrets."""
 
@@ -43,6 +47,10 @@ class _OneFormat(Logger):  # type: ignore[misc] # gunicorn has no types
         logs.configure(_settings)
         for handler in (*self.error_log.handlers, *self.access_log.handlers):
             handler.setFormatter(logs.make_formatter(_settings))
+
+    def warning(self, msg: str, *args: Any, **kwargs: Any) -> None:
+        """Without what it quotes of a request that is not HTTP, which may be a task's data."""
+        super().warning(_QUOTING.sub(r"\1", msg), *args, **kwargs)
 
 
 logger_class = _OneFormat

@@ -21,6 +21,7 @@ from llm_backend.storage import Project
 from llm_backend.values import Json, Usage
 
 _log = logging.getLogger(__name__)
+_UNEXPECTED = "Internal error: the server's log says more"
 _SUBMITTED = ("ANNOTATION_CREATED", "ANNOTATIONS_CREATED", "ANNOTATION_UPDATED")
 
 
@@ -142,10 +143,13 @@ class InteractiveLLM(LabelStudioMLBase):
         prompt = _typed_prompt(config, context)
         try:
             prediction = self._ask_for_person(task, prompt)
-        except BackendError as error:
+        except Exception as failure:
+            error = failure if isinstance(failure, BackendError) else BackendError(_UNEXPECTED)
             self._services.metrics.task(error.code)
             if not self._services.settings.show_errors or config.response is None:
                 raise
+            if error is not failure:
+                _log.exception("Unexpected error")
             _log.warning("Project %s: no prediction: %s", self.project_id, error.logged)
             _log.debug("The reason: %s", error.reason)
             self.usage = replace(self.usage, predicted=0, outcome=error.code)

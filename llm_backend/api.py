@@ -54,6 +54,7 @@ _HEADERS = {  # for browsers: nothing of this server is shown inside another pag
     "Cache-Control": "no-store",
 }
 _PIECE_BYTES = 1 << 16
+_TOKEN = re.compile(r"[\w.-]{30,}")  # of Label Studio; anybody may send what would blank out the log
 _SECONDS_TO_DISCARD = 10.0
 
 
@@ -95,7 +96,8 @@ def create_app(make_model: ModelFactory, services: Services) -> Flask:  # noqa: 
         model.set_extra_params(payload.get("extra_params"))
         url = _field(payload, "hostname", str, required=False)
         token = _field(payload, "access_token", str, required=False)
-        hide(token or "")
+        if token and _TOKEN.fullmatch(token):
+            hide(token)
         if url:
             model.set_label_studio(url, token or "")
         return _json({"model_version": model.model_version})

@@ -75,7 +75,7 @@ class Delivery:
         late = self._thread.is_alive()
         if late and self._advancing:
             with suppress(StorageError):
-                self._work.lease_delivery(self._advancing, self._owner, _TIMEOUT_SECONDS)
+                self._work.lease_delivery(self._advancing, self._owner, _TIMEOUT_SECONDS, quick=True)
         return not late
 
     def _run(self) -> None:

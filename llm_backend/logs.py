@@ -116,7 +116,8 @@ class _Formatter(logging.Formatter):
 
     def _fields(self, record: logging.LogRecord) -> dict[str, Any]:
         """Those of the line itself and of the context: numbers, and texts without secrets."""
-        fields = getattr(record, "fields", {}) | _context.get()
+        own = getattr(record, "fields", None)
+        fields = (own if isinstance(own, dict) else {}) | _context.get()
         return {
             name: value if isinstance(value, (int, float)) else redact(str(value))[:_MOST_OF_A_FIELD]
             for name, value in fields.items()

@@ -140,6 +140,16 @@ class Recorder:
 
     def _write_one_by_one(self, records: list[Record]) -> None:
         """One of them is the culprit; the others are paid for, too."""
-        if len(records) > 1:
-            for record in records:
-                self._write([record])
+        for part in records if len(records) > 1 else _parts(records[0]):
+            self._write([part])
+
+
+def _parts(record: Record) -> list[Record]:
+    """What a refused record is made of; of an outcome that is refused alone, that there is none."""
+    outcomes = [Record(outcome=record.outcome)] if record.outcome else []
+    if len(record.replies) + len(outcomes) > 1:
+        return [*(Record((reply,)) for reply in record.replies), *outcomes]
+    if record.outcome and not record.outcome.code:
+        reason = "The prediction cannot be written: the server's log says more"
+        return [Record(outcome=Outcome(record.outcome.item, code="internal_error", reason=reason))]
+    return []

@@ -21,7 +21,7 @@ from llm_backend.parameters import parse_extra_params, resolve_parameters
 from llm_backend.places import Places
 from llm_backend.providers import Providers
 from llm_backend.recorder import Recorder
-from llm_backend.settings import STOP_SECONDS, Settings, load_settings, shared_folder
+from llm_backend.settings import STOP_SECONDS, Settings, load_or_keep_settings, shared_folder
 from llm_backend.sharing import SharedFolder
 from llm_backend.storage import Database, Projects, StateCheck, StoredCompletions, WorkList
 from llm_backend.values import Parameters
@@ -164,4 +164,4 @@ def _tasks_left(work: WorkList) -> int | None:
 @functools.cache
 def services_of_this_process() -> Services:
     """The services for the settings of the environment, made once."""
-    return make_services(load_settings(), shared_folder())
+    return make_services(load_or_keep_settings(), shared_folder())

@@ -5,6 +5,7 @@ unset, because compose files pass empty strings.
 """
 
 import errno
+import logging
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -41,6 +42,7 @@ _SHOWN_WITH_VALUE = {
 }  # fmt: skip
 
 STOP_SECONDS = 25  # for what is under way when the server is told to end
+_log = logging.getLogger(__name__)
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 _LOOKS_LIKE_A_PATH = re.compile(
     r"(~|\.{0,2}/)[^\s{}]*|[^\s{}]+\.(txt|md|prompt|tmpl)|(~|\.{0,2}/)[^{}\n]*\.(txt|md|prompt|tmpl)"
@@ -301,6 +303,9 @@ class Settings(BaseModel):
         return self.webhook_updates_prompt
 
 
+_loaded: Settings | None = None
+
+
 def load_settings(
     environ: Mapping[str, str] | None = None, env_file: Path | None = PROJECT_ROOT / ".env"
 ) -> Settings:
@@ -322,6 +327,24 @@ def load_settings(
     if problems:
         raise SettingsError(problems)
     return settings
+
+
+def load_or_keep_settings() -> Settings:
+    """The settings as they are now; where they cannot be, those that this server has had until now.
+
+    A reload with a typo in `.env` must not end it. Workers have from the master what it has loaded.
+
+    Raises:
+        SettingsError: at the start there are none yet.
+    """
+    global _loaded
+    try:
+        _loaded = load_settings()
+    except SettingsError as error:
+        if _loaded is None:
+            raise
+        _log.error("The settings stay as they were. %s", error.reason)
+    return _loaded
 
 
 def shared_folder(environ: Mapping[str, str] | None = None) -> SharedFolder | None:

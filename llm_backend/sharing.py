@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-_PREFIX = "llm-backend-"
+_PREFIX = ".llm-backend-workers-"
 _ENOUGH_BYTES = 16_000_000  # a mapped file that finds no room kills its process
 _NEW_SECONDS = 60.0
 

@@ -123,7 +123,7 @@ class Worker:
         try:
             yield paid
         finally:
-            del self._paid[wanted_until]
+            self._paid.pop(wanted_until, None)
 
     def _run(self) -> None:
         said_at = renewed_at = time.monotonic()

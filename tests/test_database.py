@@ -368,3 +368,12 @@ def test_a_step_that_fails_leaves_the_database_as_it_was(version_1: Database) ->
         assert "two" not in columns
         assert connection.execute(sa.text("SELECT version FROM schema_version")).scalar() == 1
     assert Projects(version_1).get("p").prompt == "prompt"
+
+
+def test_a_file_that_never_was_a_database_is_left_alone(tmp_path: Path) -> None:
+    """A typo in DATABASE_URL renames nobody's file."""
+    file = tmp_path / "notes.txt"
+    file.write_text("notes " * 1000)
+    with pytest.raises(StorageError, match="let DATABASE_URL name another file"):
+        Database(f"sqlite:///{file}", tmp_path).check_writable()
+    assert [path.name for path in tmp_path.iterdir() if not path.name.endswith(".lock")] == ["notes.txt"]

@@ -3,6 +3,7 @@
 import base64
 import json
 import logging
+import socket
 import subprocess
 import sys
 import time
@@ -524,3 +525,17 @@ def test_secrets_learnt_from_strangers_are_bounded_and_the_servers_own_are_kept(
 def test_long_texts_are_read_in_linear_time(piece: str) -> None:
     """A megabyte that begins like secrets all over; in quadratic time this would take hours."""
     redact(piece * (1_000_000 // len(piece)))
+
+
+def test_what_is_not_http_is_not_quoted(stub: StubLLM, tmp_path: Path) -> None:
+    """gunicorn quotes what it cannot read, which may be a task's data after a length that is too short."""
+    output = tmp_path / "output"
+    with backend(stub.url, output, model_dir=None, LOG_LEVEL="INFO") as server:
+        host, port = server.url.removeprefix("http://").split(":")
+        for request in (f"{DATA} / HTTP/1.1\r\n\r\n", f"GET / HTTP/1.1\r\n{DATA}\r\n\r\n"):
+            with socket.create_connection((host, int(port)), timeout=10) as connection:
+                connection.sendall(request.encode())
+                while connection.recv(4096):
+                    pass
+        eventually(lambda: output.read_text().count("Invalid request from") == 2)
+    assert DATA not in output.read_text()

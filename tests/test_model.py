@@ -451,3 +451,27 @@ def test_the_example_with_images_connects(backend: Backend) -> None:
 
 def _task(imported: dict[str, Any]) -> dict[str, Any]:
     return {"id": 1, "data": imported.get("data", imported)}
+
+
+def test_an_unexpected_error_is_shown_too(
+    make_backend: MakeApp, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As one sentence; the log has the rest."""
+    backend = make_backend(SHOW_ERRORS="1")
+    monkeypatch.setattr(type(backend.services.completer), "ask_anew", lambda *_: 1 / 0)
+    [prediction] = backend.predict(prompt="any").json["results"]
+    assert values(prediction)["response"] == ["\u26a0 Internal error: the server's log says more"]
+    assert "ZeroDivisionError" in caplog.text
+
+
+@pytest.mark.parametrize("usage", [-1, 10**30, "many", True])
+def test_a_count_of_tokens_that_cannot_be_loses_no_answer(
+    make_backend: MakeApp, stub: StubLLM, usage: Any
+) -> None:
+    """Interactive and in a batch: the answer is paid for, whatever the provider counts."""
+    body = completion("Sarcastic").body or {}
+    stub.says(Answer(body=body | {"usage": {"prompt_tokens": usage, "completion_tokens": usage}}))
+    backend = make_backend()
+    assert values(backend.predict(prompt="any").json["results"][0])["response"] == ["Sarcastic"]
+    other = {"id": 2, "data": {"text": "another"}}
+    assert all(backend.predict([TASK, other]).json["results"])

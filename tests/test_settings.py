@@ -1,5 +1,7 @@
 """Settings: every variable, its default, and every value that cannot be. `os.environ` is never touched."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -415,3 +417,20 @@ def test_a_missing_env_file_is_no_problem(tmp_path: Path) -> None:
 def test_unknown_variables_are_ignored() -> None:
     """The environment holds much that is not ours."""
     assert load(PATH="/bin", NUM_RESPONSE="many") == load()
+
+
+def test_a_reload_with_an_impossible_value_keeps_the_settings() -> None:
+    """At the start there are none to keep."""
+    program = """
+import os
+from llm_backend.errors import SettingsError
+from llm_backend.settings import load_or_keep_settings
+for value in ("warm", "0.5", "hot", "0.25"):
+    os.environ["TEMPERATURE"] = value
+    try:
+        print(load_or_keep_settings().temperature)
+    except SettingsError:
+        print("refused")
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["refused", "0.5", "0.5", "0.25"]

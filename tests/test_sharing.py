@@ -76,3 +76,12 @@ def test_only_a_worker_of_gunicorn_shares(tmp_path: Path) -> None:
     assert shared_folder({}) is None
     assert shared_folder(folder) is None
     assert shared_folder(folder | {"LLM_BACKEND_WORKER": "3"}) == SharedFolder(tmp_path, 3)
+
+
+def test_what_others_call_like_us_is_left_alone(tmp_path: Path) -> None:
+    """A checkout or a backup beside it, for example."""
+    other = tmp_path / "llm-backend-main"
+    other.mkdir()
+    make_old(other)
+    assert make_folder([tmp_path], **OWNER) is not None
+    assert other.exists()

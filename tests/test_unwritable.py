@@ -80,3 +80,20 @@ def test_a_batch_whose_database_becomes_corrupt_is_done_all_the_same(
     assert predicted(answer) == [True] * 100
     assert the_job(backend)["left"] == 0
     assert list(tmp_path.glob("*.corrupt-*"))
+
+
+def test_a_reply_is_kept_where_the_outcome_of_its_task_is_refused(
+    make_backend: MakeApp, stub: StubLLM
+) -> None:
+    """The task fails instead of being asked for again and again."""
+    backend = make_backend(DEFAULT_PROMPT="p")
+    with backend.services.database.writing() as connection:
+        connection.exec_driver_sql(
+            "CREATE TRIGGER refuses BEFORE UPDATE ON job_tasks WHEN NEW.prediction IS NOT NULL "
+            "AND NEW.prediction <> '' BEGIN SELECT RAISE(ABORT, 'refused'); END"
+        )
+    answer = backend.predict(tasks(2))
+    assert answer.json["error"]["reason"] == "The prediction cannot be written: the server's log says more"
+    with backend.services.database.reading() as connection:
+        assert connection.exec_driver_sql("SELECT count(*) FROM completions").scalar() == 2
+    assert len(stub.calls) == 2

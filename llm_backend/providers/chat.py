@@ -44,6 +44,7 @@ _log = logging.getLogger(__name__)
 _FIRST_WAIT_SECONDS = 0.5
 _LONGEST_WAIT_SECONDS = 8.0
 _CONNECT_SECONDS = 10.0
+_MOST_TOKENS = 1 << 30
 _THOUGHTS = re.compile(r"^\s*<think>.*?</think>\s*", re.DOTALL)
 
 
@@ -249,8 +250,8 @@ class ChatClient:
         usage = answer.usage
         return Completion(
             replies,
-            prompt_tokens=(usage.prompt_tokens or 0) if usage else 0,
-            completion_tokens=(usage.completion_tokens or 0) if usage else 0,
+            prompt_tokens=_count(usage.prompt_tokens) if usage else 0,
+            completion_tokens=_count(usage.completion_tokens) if usage else 0,
         )
 
     def _pause(self, failure: BackendError, failures: int) -> float | None:
@@ -336,6 +337,11 @@ def _response_format(wanted: Json | None, refused: Collection[str]) -> Json | No
     if wanted is None or not refused_schemas(wanted) & set(refused):
         return wanted
     return None if "json_object" in refused else {"type": "json_object"}
+
+
+def _count(tokens: Any) -> int:
+    """The number of tokens, or 0 where it cannot be one: a paid answer must not fail for it."""
+    return tokens if type(tokens) is int and 0 <= tokens < _MOST_TOKENS else 0
 
 
 def _tokens(choice: Choice) -> tuple[tuple[str, float], ...]:

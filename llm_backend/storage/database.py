@@ -21,7 +21,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from llm_backend.errors import StorageError
 from llm_backend.storage import schema, sqlite
-from llm_backend.storage.faults import is_corrupt, lacks_tables, storage_error
+from llm_backend.storage.faults import has_header, is_corrupt, lacks_tables, storage_error
 from llm_backend.storage.salvage import salvage
 
 _log = logging.getLogger(__name__)
@@ -56,6 +56,7 @@ class Database:
     ) -> None:
         default = sa.URL.create("sqlite", database=str(model_dir / "state.sqlite3"))
         self._url = sa.make_url(database_url) if database_url else default
+        self._is_named = database_url is not None
         self._is_sqlite = self._url.get_backend_name() == "sqlite"
         self._file = sqlite.file_of(self._url) if self._is_sqlite else None
         self._clock = clock
@@ -192,6 +193,11 @@ class Database:
             try:
                 self._prepare(opened.engine, aside)
             except (SQLAlchemyError, sqlite3.Error, OSError) as error:
+                if self._is_somebody_elses(error):
+                    opened.engine.dispose()
+                    raise StorageError(
+                        f"{self._file} is no database: let DATABASE_URL name another file"
+                    ) from error
                 if tries_left and opened.file_id and self._file and is_corrupt(error):
                     aside = _move_aside(self._file, opened.file_id, error) or aside
                     opened.engine.dispose()
@@ -205,6 +211,10 @@ class Database:
                 raise
             return opened
         raise AssertionError("the last try returns or raises")
+
+    def _is_somebody_elses(self, error: BaseException) -> bool:
+        """Whether DATABASE_URL names a file that never was a database: it is not moved aside."""
+        return self._is_named and self._file is not None and is_corrupt(error) and not has_header(self._file)
 
     def _make(self) -> _Opened:
         if not self._is_sqlite:

@@ -10,6 +10,7 @@ from sqlalchemy.exc import DataError, IntegrityError
 
 from llm_backend.errors import StorageError
 
+_HEADER = b"SQLite format 3\0"
 _BYTES_OF_A_FULL_DISK = 1024 * 1024
 _WRITTEN_LATER = "what has been paid for is kept in memory and written then"
 _FULL = f"The disk of the database is full: make room; {_WRITTEN_LATER}"
@@ -36,6 +37,15 @@ def is_corrupt(error: BaseException) -> bool:
     if isinstance(_cause(error), sqlite3.OperationalError) and "Could not decode to UTF-8" in str(error):
         return True
     return _sqlite_code(error) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+def has_header(file: Path) -> bool:
+    """Whether the file begins as every SQLite database does; https://www.sqlite.org/fileformat.html."""
+    try:
+        with file.open("rb") as opened:
+            return opened.read(len(_HEADER)) == _HEADER
+    except OSError:
+        return False
 
 
 def lacks_tables(error: BaseException) -> bool:

@@ -425,13 +425,13 @@ class WorkList:
             per_second=sum(row.of_late for row in rows) / max(1.0, min(of_late, seconds)),
         )
 
-    def lease_delivery(self, job_id: str, owner: str, seconds: float) -> bool:
+    def lease_delivery(self, job_id: str, owner: str, seconds: float, *, quick: bool = False) -> bool:
         """Takes, or keeps, the right to deliver the job's predictions: if no request is open, nobody else has
         it, and the job has not been stopped.
         """
         now = self._database.steady()
         is_free = _is_over(_jobs.c.delivery_lease_until, now, seconds + _SLACK_SECONDS)
-        with self._database.writing() as connection:
+        with self._database.writing(quick=quick) as connection:
             taken = connection.execute(
                 _jobs.update()
                 .where(_jobs.c.id == job_id, _jobs.c.state == "active", ~self._has_open_request(job_id))
