@@ -9,7 +9,7 @@ from typing import Any
 from label_studio_sdk.label_interface.interface import LabelInterface
 
 from llm_backend import logs
-from llm_backend.errors import BackendError, LabelingConfigError, StorageError
+from llm_backend.errors import UNEXPECTED, BackendError, LabelingConfigError, StorageError
 from llm_backend.inputs import label_studio_for
 from llm_backend.labeling_config import LabelingConfig, parse_labeling_config
 from llm_backend.ml_base import LabelStudioMLBase
@@ -21,7 +21,6 @@ from llm_backend.storage import Project
 from llm_backend.values import Json, Usage
 
 _log = logging.getLogger(__name__)
-_UNEXPECTED = "Internal error: the server's log says more"
 _SUBMITTED = ("ANNOTATION_CREATED", "ANNOTATIONS_CREATED", "ANNOTATION_UPDATED")
 
 
@@ -144,7 +143,7 @@ class InteractiveLLM(LabelStudioMLBase):
         try:
             prediction = self._ask_for_person(task, prompt)
         except Exception as failure:
-            error = failure if isinstance(failure, BackendError) else BackendError(_UNEXPECTED)
+            error = failure if isinstance(failure, BackendError) else BackendError(UNEXPECTED)
             self._services.metrics.task(error.code)
             if not self._services.settings.show_errors or config.response is None:
                 raise

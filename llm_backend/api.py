@@ -20,6 +20,7 @@ from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from llm_backend import logs
 from llm_backend.errors import (
+    UNEXPECTED,
     BackendError,
     RequestError,
     RequestTooLargeError,
@@ -205,7 +206,7 @@ def create_app(make_model: ModelFactory, services: Services) -> Flask:  # noqa: 
             code = (error.name or "http_error").lower().replace(" ", "_")
             return _error_response(error.code or 500, code, error.description or error.name)
         _log.exception("Unexpected error")
-        return _error_response(500, "internal_error", "Internal error: the server's log says more")
+        return _error_response(500, "internal_error", UNEXPECTED)
 
     app.wsgi_app = _with_request_id(app.wsgi_app)  # type: ignore[method-assign, assignment]
     return app

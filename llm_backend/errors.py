@@ -9,6 +9,7 @@ import unicodedata
 from typing import Any
 
 _MAX_REASON_PHRASE = 200
+UNEXPECTED = "Internal error: the server's log says more"  # all that a person is told of a bug
 
 
 class BackendError(Exception):

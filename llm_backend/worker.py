@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from llm_backend import logs
 from llm_backend.completer import Completer
 from llm_backend.errors import (
+    UNEXPECTED,
     AuthenticationFailedError,
     BackendError,
     ConnectionFailedError,
@@ -252,9 +253,7 @@ class Worker:
             limiter.failed()
             self._metrics.task("internal_error")
             _log.exception("Unexpected error with task %s", item.task_id)
-            outcome = Outcome(
-                item, code="internal_error", reason="Internal error: the server's log says more"
-            )
+            outcome = Outcome(item, code="internal_error", reason=UNEXPECTED)
         else:
             limiter.succeeded()
             self._metrics.task("predicted")

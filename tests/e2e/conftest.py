@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import requests
 from dotenv import dotenv_values
 from playwright.sync_api import Browser, BrowserContext, Page, StorageState, expect, sync_playwright
 
+from demo.backend import answers
 from demo.servers import ServerProcess, on_a_free_port
 from tests.e2e.label_studio import LabelingPage, LabelStudio
 
@@ -138,16 +138,7 @@ class Backend:
         self._process = ServerProcess(
             [sys.executable, "-m", "gunicorn", "_wsgi:app"], environment=environment, directory=ROOT
         )
-        self._process.start(self._is_up, self._directory / "gunicorn.log")
-
-    def _is_up(self) -> bool:
-        with requests.Session() as session:
-            session.trust_env = False
-            try:
-                answer = session.get(f"{self.url}/health", timeout=5)
-                return answer.ok and answer.json()["status"] == "UP"
-            except requests.RequestException:
-                return False
+        self._process.start(lambda: answers(self.url), self._directory / "gunicorn.log")
 
 
 @pytest.fixture(scope="session")
