@@ -12,10 +12,10 @@ from typing import Any
 
 from gunicorn.glogging import Logger
 
-from llm_backend import logs
 from llm_backend.errors import SettingsError
+from llm_backend.operations import logs
+from llm_backend.operations.worker_folder import make_folder, places
 from llm_backend.settings import STOP_SECONDS, load_or_keep_settings
-from llm_backend.sharing import make_folder, places
 
 try:
     _settings = load_or_keep_settings()

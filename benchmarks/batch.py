@@ -9,10 +9,10 @@ from typing import Any
 
 from openai import OpenAI
 
-from llm_backend.plan import make_plan
+from llm_backend.asking.plan import make_plan
 from llm_backend.services import make_services
 from llm_backend.settings import load_settings
-from tests.servers import ROOT, Server, backend, stub_llm
+from testkit.servers import ROOT, Server, backend, stub_llm
 
 _CONFIG = (ROOT / "examples/text-classification/label_config.xml").read_text()
 _PROJECT = "1.1795440473"

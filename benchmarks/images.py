@@ -15,12 +15,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from llm_backend.errors import InputError
-from llm_backend.inputs.ocr import read_text
-from llm_backend.inputs.pictures import Limits, prepare_pictures
-from tests.canary import Asked, Page, running
-from tests.pictures import encoded, photograph
-from tests.receipts import Receipt, make_receipts
-from tests.servers import ROOT, Server, backend, stub_llm
+from llm_backend.reading.ocr import read_text
+from llm_backend.reading.pictures import Limits, prepare_pictures
+from testkit.canary import Asked, Page, running
+from testkit.pictures import encoded, photograph
+from testkit.receipts import Receipt, make_receipts
+from testkit.servers import ROOT, Server, backend, stub_llm
 
 _LIMITS = Limits(max_side=2048, max_pages=1, max_pixels=50_000_000)
 

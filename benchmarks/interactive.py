@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from openai import OpenAI
 
-from tests.servers import ROOT, backend, stub_llm
+from testkit.servers import ROOT, backend, stub_llm
 
 _ROUNDS = 300
 _WARM_UP = 30

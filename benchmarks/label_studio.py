@@ -10,8 +10,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from tests.e2e.label_studio import LabelStudio
-from tests.servers import ROOT, backend, stub_llm
+from testkit.real_label_studio import LabelStudio
+from testkit.servers import ROOT, backend, stub_llm
 
 _TASKS = 10_000
 

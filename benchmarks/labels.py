@@ -12,8 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from llm_backend.inputs import FileReader
-from llm_backend.plan import Plan, make_plan
+from llm_backend.asking.plan import Plan, make_plan
+from llm_backend.reading import FileReader
 from llm_backend.services import make_services
 from llm_backend.settings import PROJECT_ROOT, load_settings
 from llm_backend.values import Completion, Json, Reply

@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from llm_backend.addresses import checked_address, host_and_port
 from llm_backend.errors import ExtraParamsError, MissingSettingsError
-from llm_backend.redaction import hide
+from llm_backend.operations.redaction import hide
 from llm_backend.settings import HttpUrl, Settings, header_value
 from llm_backend.values import Endpoint, Json, Parameters, Provider
 

@@ -9,23 +9,23 @@ import time
 from dataclasses import dataclass
 
 from llm_backend import __version__
-from llm_backend.batch import Batches
-from llm_backend.completer import Completer
-from llm_backend.delivery import Delivery
+from llm_backend.asking.completions import Completer
+from llm_backend.batches.delivery import Delivery
+from llm_backend.batches.requests import Batches
+from llm_backend.batches.runner import Worker
 from llm_backend.errors import StorageError
-from llm_backend.inputs import FileReader
-from llm_backend.last_completion import LastCompletion
-from llm_backend.lookout import Lookout
-from llm_backend.metrics import Metrics
+from llm_backend.operations.admission import Places
+from llm_backend.operations.background_probe import Lookout
+from llm_backend.operations.metrics import Metrics
+from llm_backend.operations.provider_status import LastCompletion
+from llm_backend.operations.worker_folder import SharedFolder
 from llm_backend.parameters import parse_extra_params, resolve_parameters
-from llm_backend.places import Places
 from llm_backend.providers import Providers
-from llm_backend.recorder import Recorder
-from llm_backend.settings import STOP_SECONDS, Settings, load_or_keep_settings, shared_folder
-from llm_backend.sharing import SharedFolder
+from llm_backend.reading import FileReader
+from llm_backend.settings import STOP_SECONDS, Settings, load_or_keep_settings, shared_place
 from llm_backend.storage import Database, Projects, StateCheck, StoredCompletions, WorkList
+from llm_backend.storage.write_behind import Recorder
 from llm_backend.values import Parameters
-from llm_backend.worker import Worker
 
 _PATIENCE_SECONDS = 1.0  # Prometheus waits ten
 _SLACK_SECONDS = 60.0  # between the longest a request takes and what it cannot take
@@ -164,4 +164,5 @@ def _tasks_left(work: WorkList) -> int | None:
 @functools.cache
 def services_of_this_process() -> Services:
     """The services for the settings of the environment, made once."""
-    return make_services(load_or_keep_settings(), shared_folder())
+    place = shared_place()
+    return make_services(load_or_keep_settings(), SharedFolder(*place) if place else None)

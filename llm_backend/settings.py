@@ -28,7 +28,6 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from llm_backend.errors import SettingsError
-from llm_backend.sharing import SharedFolder
 from llm_backend.values import Provider
 
 # Variables that are numbers or one word of a list: an impossible value is repeated in the message.
@@ -347,15 +346,15 @@ def load_or_keep_settings() -> Settings:
     return _loaded
 
 
-def shared_folder(environ: Mapping[str, str] | None = None) -> SharedFolder | None:
-    """What this worker shares with the others of its gunicorn; None outside of it.
+def shared_place(environ: Mapping[str, str] | None = None) -> tuple[Path, int] | None:
+    """The folder that the workers of one gunicorn share, and this worker's number; None outside of it.
 
     These two are no settings: `gunicorn.conf.py` sets them, whatever they were before.
     """
     from_environment = os.environ if environ is None else environ
     folder = from_environment.get("PROMETHEUS_MULTIPROC_DIR")
     number = from_environment.get("LLM_BACKEND_WORKER")
-    return SharedFolder(Path(folder), int(number)) if folder and number else None
+    return (Path(folder), int(number)) if folder and number else None
 
 
 def _set(variables: Mapping[str, str | None]) -> dict[str, str]:

@@ -16,7 +16,7 @@ from types import FrameType
 
 from soak import clock, database, llm, memory, processes, users
 from soak.stage import Stage
-from tests.stub_llm import running_stub
+from testkit.stub_llm import running_stub
 
 
 @dataclass(frozen=True)

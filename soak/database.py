@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from soak.stage import Background, Stage, batch, people, wait_until, work_left
-from tests.servers import Server
+from testkit.servers import Server
 
 _TASKS = 400
 _SETTINGS: dict[str, Any] = {"MAX_CONCURRENCY": "16", "LEASE_SECONDS": "3"}

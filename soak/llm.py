@@ -8,8 +8,8 @@ import zlib
 from typing import Any
 
 from soak.stage import Background, MemoryWatch, Stage, batch, gone_wrong, people, person, wait_until
-from tests.servers import Server
-from tests.stub_llm import Answer, completion, failure
+from testkit.servers import Server
+from testkit.stub_llm import Answer, completion, failure
 
 _LLM_TIMEOUT = 6.0
 _PREDICT_TIMEOUT = 40.0

@@ -3,7 +3,7 @@
 import time
 
 from soak.stage import Stage, batch
-from tests.servers import stub_llm
+from testkit.servers import stub_llm
 
 _PREDICTIONS = 100_000
 _AT_ONCE = 5_000

@@ -9,8 +9,8 @@ import time
 from typing import Any
 
 from soak.stage import Background, Seen, Stage, batch, gone_wrong, person, wait_until, work_left
-from tests.servers import Server
-from tests.stub_llm import Answer
+from testkit.servers import Server
+from testkit.stub_llm import Answer
 
 _UNWRITTEN_SECONDS = 0.5  # in which an answer that the LLM has sent may not be in the database yet
 _GRACE_SECONDS = 30.0

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from tests.servers import GUNICORN, ROOT, Server, backend
-from tests.stub_llm import Answer, Call, StubLLM, completion
+from testkit.servers import GUNICORN, ROOT, Server, backend
+from testkit.stub_llm import Answer, Call, StubLLM, completion
 
 CONFIG = (ROOT / "examples/text-classification/label_config.xml").read_text()
 PROMPT = "Is it sarcastic?"

@@ -6,7 +6,7 @@ import threading
 import time
 
 from soak.stage import Seen, Stage, person
-from tests.servers import Server, stub_llm
+from testkit.servers import Server, stub_llm
 
 _USERS = 200
 _SECONDS = 120.0

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from llm_backend.api import create_app
+from llm_backend.server.app import create_app
 from llm_backend.services import Services, make_services
 from llm_backend.settings import Settings, load_settings
 from model import InteractiveLLM
-from tests.postgresql import new_database, running_postgresql
-from tests.stub_llm import StubLLM, running_stub
+from testkit.postgresql import new_database, running_postgresql
+from testkit.stub_llm import StubLLM, running_stub
 
 PROJECT = "7.1795440473"
 CLASSIFICATION = """

@@ -24,12 +24,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from llm_backend.errors import BackendError
-from llm_backend.inputs import FileReader, ImageOptions, LabelStudio
-from llm_backend.inputs.label_studio import is_label_studio_file, origin_of
-from llm_backend.inputs.pictures import Limits, prepare_pictures
+from llm_backend.label_studio.files import is_label_studio_file, origin_of
+from llm_backend.reading import FileReader, ImageOptions, LabelStudio
+from llm_backend.reading.pictures import Limits, prepare_pictures
 from llm_backend.settings import load_settings
-from tests.canary import FileServer, Page, running
-from tests.pictures import encoded
+from testkit.canary import FileServer, Page, running
+from testkit.pictures import encoded
 
 _LIMITS = Limits(max_side=64, max_pages=3, max_pixels=1_000_000)
 _IMAGES = ImageOptions("vision", ("eng",), max_side=64, max_pages=3)

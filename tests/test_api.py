@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import requests
 
+from testkit.servers import backend as running_server
+from testkit.stub_llm import Answer, StubLLM, completion
 from tests.conftest import CLASSIFICATION, TASK, Backend, MakeApp
-from tests.servers import backend as running_server
-from tests.stub_llm import Answer, StubLLM, completion
 from tests.test_model import webhook_body
 
 AUTH = {"BASIC_AUTH_USER": "user", "BASIC_AUTH_PASS": "pass wörd"}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from llm_backend.inputs.cache import DiskCache
+from llm_backend.reading.cache import DiskCache
 
 
 def test_what_was_made_is_not_made_again(tmp_path: Path) -> None:
@@ -55,7 +55,7 @@ def test_an_error_is_not_kept(tmp_path: Path) -> None:
 
 def test_it_stays_within_its_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The oldest go first."""
-    monkeypatch.setattr("llm_backend.inputs.cache._SECONDS_BETWEEN_SWEEPS", 0.0)
+    monkeypatch.setattr("llm_backend.reading.cache._SECONDS_BETWEEN_SWEEPS", 0.0)
     cache = DiskCache(tmp_path, max_bytes=1000)
     for number in range(20):
         cache.get(number, lambda: "x" * 100)
@@ -68,7 +68,7 @@ def test_it_stays_within_its_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_what_is_old_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """And not given."""
-    monkeypatch.setattr("llm_backend.inputs.cache._SECONDS_BETWEEN_SWEEPS", 0.0)
+    monkeypatch.setattr("llm_backend.reading.cache._SECONDS_BETWEEN_SWEEPS", 0.0)
     cache = DiskCache(tmp_path, max_bytes=1000, seconds_kept=60)
     cache.get("a", lambda: "old")
     [file] = tmp_path.iterdir()

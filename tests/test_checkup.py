@@ -19,8 +19,7 @@ from llm_backend.checkup import LONGEST_SECONDS, Finding, check
 from llm_backend.checkup.findings import found, ok, one_line, summary, warning
 from llm_backend.settings import PROJECT_ROOT, Settings
 from llm_backend.storage.work import NewTask, new_job
-from tests.conftest import CLASSIFICATION, MakeApp
-from tests.stub_label_studio import (
+from testkit.stub_label_studio import (
     ACCESS_TOKEN,
     BLOCKED,
     LEGACY_IS_OFF,
@@ -30,7 +29,8 @@ from tests.stub_label_studio import (
     json_web_token,
     running_label_studio,
 )
-from tests.stub_llm import StubLLM, failure
+from testkit.stub_llm import StubLLM, failure
+from tests.conftest import CLASSIFICATION, MakeApp
 
 NOBODY = "1"  # a port on which nothing listens, because it is reserved for a service of 1988
 OURS = f"http://127.0.0.1:{NOBODY}"
@@ -79,7 +79,7 @@ def failures(findings: list[Finding]) -> list[str]:
 
 def version(make_settings: MakeSettings, config: str = CLASSIFICATION) -> str:
     """The model version of a project that has nothing but the default prompt."""
-    from llm_backend.plan import make_plan
+    from llm_backend.asking.plan import make_plan
 
     return make_plan(make_settings(DEFAULT_PROMPT="Is it sarcastic?"), config, {}, None).model_version
 

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from llm_backend.completer import reply_keys
-from llm_backend.plan import Plan, make_plan
+from llm_backend.asking.completions import reply_keys
+from llm_backend.asking.plan import Plan, make_plan
 from llm_backend.storage import Database, StoredCompletions
 from llm_backend.storage.completions import KeyedReply
 from llm_backend.values import Reply
+from testkit.stub_llm import Answer, StubLLM, completion
 from tests.conftest import CLASSIFICATION, TASK, Backend, MakeApp
-from tests.stub_llm import Answer, StubLLM, completion
 
 
 def plan(backend: Backend, prompt: str = "p", **extra: Any) -> Plan:
@@ -46,7 +46,7 @@ def test_a_batch_does_not_ask_again_for_what_a_person_was_told(backend: Backend,
 def test_a_person_gets_a_new_answer(backend: Backend, stub: StubLLM, monkeypatch: pytest.MonkeyPatch) -> None:
     """Shift+Enter again asks again, once the 3 seconds are over."""
     backend.predict(prompt="p")
-    monkeypatch.setattr("llm_backend.completer._SAME_REQUEST_SECONDS", -1.0)
+    monkeypatch.setattr("llm_backend.asking.completions._SAME_REQUEST_SECONDS", -1.0)
     backend.predict(prompt="p")
     assert len(stub.calls) == 2
 

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llm_backend.controls import Control, Label, Labels, response_format
+from llm_backend.asking.prompts import controls_message, sections_of
 from llm_backend.errors import LabelingConfigError
-from llm_backend.labeling_config import LabelingConfig, parse_labeling_config
-from llm_backend.prompts import controls_message, sections_of
-from llm_backend.regions import build_prediction
-from llm_backend.replies import values_from_replies
+from llm_backend.label_studio.regions import build_prediction
+from llm_backend.labeling.config import LabelingConfig, parse_labeling_config
+from llm_backend.labeling.controls import Control, Label, Labels, response_format
+from llm_backend.labeling.replies import values_from_replies
 from llm_backend.values import Json, Reply
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"

@@ -19,7 +19,7 @@ from llm_backend.storage import schema as tables
 from llm_backend.storage.completions import KeyedReply
 from llm_backend.storage.work import NewTask, new_job
 from llm_backend.values import Reply
-from tests.faulty_databases import full, locked
+from testkit.faulty_databases import full, locked
 
 FILE = "state.sqlite3"
 MANY = 300

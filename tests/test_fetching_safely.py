@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from tests.canary import FileServer, Page, redirect, running
+from testkit.canary import FileServer, Page, redirect, running
+from testkit.pictures import png
+from testkit.stub_llm import StubLLM
 from tests.conftest import Backend, MakeApp
-from tests.pictures import png
-from tests.stub_llm import StubLLM
 
 IMAGE = (
     '<View><Image name="x" value="$x"/><TextArea name="prompt" toName="x"/>'

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from tests.canary import Asked, FileServer, Page, redirect, running
+from testkit.canary import Asked, FileServer, Page, redirect, running
+from testkit.pictures import encoded, png, written
+from testkit.stub_llm import Answer, Call, StubLLM, completion, failure
 from tests.conftest import Backend, MakeApp
-from tests.pictures import encoded, png, written
-from tests.stub_llm import Answer, Call, StubLLM, completion, failure
 from tests.test_fetching_safely import HYPERTEXT_AT, IMAGE, PARAGRAPHS_AT, TEXT_AT, ask
 
 needs_tesseract = pytest.mark.skipif(not shutil.which("tesseract"), reason="tesseract is not installed")
@@ -353,7 +353,7 @@ def test_a_picture_is_fetched_once_within_minutes(
         assert ask(backend, IMAGE, address).status_code == 200
     assert len(label_studio.asked) == 1
     now = time.time()
-    monkeypatch.setattr("llm_backend.inputs.cache.time.time", lambda: now + 601)
+    monkeypatch.setattr("llm_backend.reading.cache.time.time", lambda: now + 601)
     assert ask(backend, IMAGE, address).status_code == 200
     assert len(label_studio.asked) == 2
 

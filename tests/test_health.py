@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from llm_backend.errors import BackendError, PicturesRefusedError, ProviderDownError
-from llm_backend.last_completion import LastCompletion
-from llm_backend.lookout import Lookout
-from llm_backend.sharing import SharedFolder
+from llm_backend.operations.background_probe import Lookout
+from llm_backend.operations.provider_status import LastCompletion
+from llm_backend.operations.worker_folder import SharedFolder
 from llm_backend.values import Endpoint
+from testkit.stub_llm import StubLLM, failure
 from tests.conftest import CLASSIFICATION, Backend, MakeApp
-from tests.stub_llm import StubLLM, failure
 from tests.test_api import AUTH, credentials
 
 OWN = Endpoint("openai", "http://own/v1", "key")

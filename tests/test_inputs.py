@@ -7,9 +7,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from llm_backend.errors import InputError
-from llm_backend.inputs import FileReader, ImageOptions, object_field, read_input
-from llm_backend.inputs.text import visible_text
-from llm_backend.labeling_config import LabelingConfig, parse_labeling_config
+from llm_backend.labeling.config import LabelingConfig, parse_labeling_config
+from llm_backend.reading import FileReader, ImageOptions, object_field, read_input
+from llm_backend.reading.text import visible_text
 from llm_backend.settings import load_settings
 from llm_backend.values import Message, TaskInput
 

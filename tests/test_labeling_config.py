@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llm_backend.controls import Choices, Label
 from llm_backend.errors import LabelingConfigError, reason_phrase
-from llm_backend.labeling_config import LabelingConfig, parse_labeling_config
+from llm_backend.labeling.config import LabelingConfig, parse_labeling_config
+from llm_backend.labeling.controls import Choices, Label
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 PROMPT = '<TextArea name="prompt" toName="text"/>'

@@ -2,7 +2,7 @@
 
 import pytest
 
-from llm_backend.limiter import Limiter
+from llm_backend.batches.limiter import Limiter
 
 
 class Clock:

@@ -16,20 +16,21 @@ from typing import Any
 import pytest
 import requests
 
-from llm_backend import logs
 from llm_backend.errors import BackendError, error_of_code
-from llm_backend.redaction import MASK, Redactor, redact
+from llm_backend.operations import logs
+from llm_backend.operations.redaction import MASK, Redactor, redact
 from llm_backend.settings import load_settings
-from tests.canary import Asked, FileServer, Page, running
+from testkit.canary import Asked, FileServer, Page, running
+from testkit.servers import ROOT, Server, backend
+from testkit.stub_llm import Answer, Call, StubLLM, completion, failure
 from tests.conftest import CLASSIFICATION, PROJECT, Backend, MakeApp
-from tests.servers import ROOT, Server, backend
-from tests.stub_llm import Answer, Call, StubLLM, completion, failure
 from tests.test_worker import eventually, tasks
 
 USER, PASSWORD = "annotator", "basic-pässword-31"
 OF_FILES = CLASSIFICATION.replace('value="$text"/>', 'value="$text" valueType="url"/>', 1)
 UNFILTERED = (
-    "import sys, llm_backend.logs as logs; logs.redact = str; sys.argv = ['gunicorn', '_wsgi:app']; "
+    "import sys, llm_backend.operations.logs as logs; logs.redact = str; "
+    "sys.argv = ['gunicorn', '_wsgi:app']; "
     "from gunicorn.app.wsgiapp import run; run()"
 )
 
@@ -207,7 +208,7 @@ def test_no_secret_is_ever_logged(log_of_everything: Callable[..., str], log_for
     assert all(word in written for word in (PROMPT, REPLY, DATA, MASK))
     if log_format == "json":
         lines = [json.loads(line) for line in written.splitlines()]
-        assert {"gunicorn.error", "llm_backend.api"} <= {line["logger"] for line in lines}
+        assert {"gunicorn.error", "llm_backend.server.app"} <= {line["logger"] for line in lines}
 
 
 def test_the_secrets_come_near_the_log(log_of_everything: Callable[..., str]) -> None:
@@ -243,7 +244,7 @@ def test_what_nobody_catches_is_logged_without_secrets(tmp_path: Path) -> None:
     """Errors that end a thread or the process, warnings, and log calls with the wrong arguments."""
     program = f"""
 import logging, threading, warnings
-from llm_backend import logs
+from llm_backend.operations import logs
 from llm_backend.settings import load_settings
 logs.configure(load_settings({{"OPENAI_API_KEY": "very-secret-key", "LOG_FORMAT": "json",
                               "MODEL_DIR": {str(tmp_path)!r}, "LOG_LEVEL": "DEBUG"}}, env_file=None))

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from llm_backend.matching import Vocabulary
+from llm_backend.labeling.matching import Vocabulary
 
 SARCASM = ("Sarcastic", "Not Sarcastic")
 SENTIMENT = ("Positive", "Negative", "Neutral")

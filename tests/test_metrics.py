@@ -8,9 +8,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from llm_backend import __version__
 from llm_backend.errors import RateLimitedError
-from llm_backend.metrics import Metrics
+from llm_backend.operations.metrics import Metrics
+from testkit.stub_llm import Answer, StubLLM, completion, failure
 from tests.conftest import TASK, Backend, MakeApp
-from tests.stub_llm import Answer, StubLLM, completion, failure
 
 Samples = dict[tuple[str, ...], float]
 

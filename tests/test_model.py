@@ -9,8 +9,8 @@ from label_studio_sdk.label_interface.interface import LabelInterface
 
 from llm_backend.errors import LabelingConfigError
 from model import InteractiveLLM
+from testkit.stub_llm import Answer, StubLLM, completion, failure
 from tests.conftest import CLASSIFICATION, PROJECT, TASK, Backend, MakeApp
-from tests.stub_llm import Answer, StubLLM, completion, failure
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 CHAT = """

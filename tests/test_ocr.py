@@ -5,11 +5,11 @@ import shutil
 
 import pytest
 
-from llm_backend.inputs.ocr import read_text
-from llm_backend.inputs.pictures import Limits, prepare_pictures
+from llm_backend.reading.ocr import read_text
+from llm_backend.reading.pictures import Limits, prepare_pictures
 from llm_backend.values import PicturePart
-from tests.pictures import encoded, written
-from tests.receipts import make_receipts
+from testkit.pictures import encoded, written
+from testkit.receipts import make_receipts
 
 pytestmark = pytest.mark.skipif(not shutil.which("tesseract"), reason="tesseract is not installed")
 LIMITS = Limits(max_side=2048, max_pages=3, max_pixels=50_000_000)

@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 from llm_backend.errors import InputError
-from llm_backend.inputs.pictures import Limits, picture_bytes, prepare_pictures
+from llm_backend.reading.pictures import Limits, picture_bytes, prepare_pictures
 from llm_backend.values import PicturePart
-from tests.pictures import encoded, photograph, png
+from testkit.pictures import encoded, photograph, png
 
 LIMITS = Limits(max_side=200, max_pages=3, max_pixels=1_000_000)
 TOP_LEFT_RED = Image.new("RGB", (60, 40), "blue")

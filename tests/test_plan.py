@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from llm_backend.inputs import FileReader
-from llm_backend.located_json import find_object
-from llm_backend.metrics import Metrics
-from llm_backend.plan import Plan, make_plan
+from llm_backend.asking.plan import Plan, make_plan
+from llm_backend.labeling.json_spans import find_object
+from llm_backend.operations.metrics import Metrics
 from llm_backend.providers import Providers
+from llm_backend.reading import FileReader
 from llm_backend.settings import Settings, load_settings
 from llm_backend.values import Completion, CompletionRequest, Json, Reply
 from tests.conftest import CLASSIFICATION, MakeApp

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from llm_backend.asking.prompts import build_messages, render
 from llm_backend.errors import PromptError
-from llm_backend.prompts import build_messages, render
 from llm_backend.values import Endpoint, Message, Parameters, TaskInput
 
 FIELDS: dict[str, Any] = {

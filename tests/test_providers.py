@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 
 from llm_backend import errors
-from llm_backend.metrics import Metrics
+from llm_backend.operations.metrics import Metrics
 from llm_backend.providers import Providers
 from llm_backend.values import Completion, CompletionRequest, Endpoint, Message, Reply
-from tests.stub_llm import Answer, Call, StubLLM, completion, failure
+from testkit.stub_llm import Answer, Call, StubLLM, completion, failure
 
 REQUEST = CompletionRequest("gpt-x", (Message("user", "hi"),), temperature=0.5)
 Ask = Callable[..., Completion]

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 import pytest
 
 from llm_backend.errors import CompletionError, PicturesRefusedError
-from llm_backend.metrics import Metrics
+from llm_backend.operations.metrics import Metrics
 from llm_backend.providers import Providers
 from llm_backend.values import CompletionRequest, Endpoint, Message, PicturePart, TextPart
-from tests.stub_llm import Answer, StubLLM, completion, failure
+from testkit.stub_llm import Answer, StubLLM, completion, failure
 
 PICTURE = PicturePart("data:image/png;base64,iVBORw0KGgo=")
 WITH_PICTURE = CompletionRequest("gpt-x", (Message("user", (TextPart("hi"), PICTURE)),), temperature=0.5)

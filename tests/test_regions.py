@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llm_backend.labeling_config import LabelingConfig, parse_labeling_config
-from llm_backend.regions import build_prediction, clear_stale, empty_prediction
+from llm_backend.label_studio.regions import build_prediction, clear_stale, empty_prediction
+from llm_backend.labeling.config import LabelingConfig, parse_labeling_config
 from llm_backend.values import ControlValue, ControlValues, Json
 from tests.conftest import CLASSIFICATION
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llm_backend.controls import Choices, Control, Label, Rating, TextArea
-from llm_backend.replies import Form, values_from_replies
+from llm_backend.labeling.controls import Choices, Control, Label, Rating, TextArea
+from llm_backend.labeling.replies import Form, values_from_replies
 from llm_backend.values import ControlValues, Reply
 
 RESPONSE = TextArea("response", is_response=True)

@@ -13,9 +13,9 @@ import pytest
 from prometheus_client.mmap_dict import MmapedDict
 
 from llm_backend import __version__
+from testkit.servers import Server, backend
+from testkit.stub_llm import Answer, StubLLM, completion, failure
 from tests.conftest import CLASSIFICATION
-from tests.servers import Server, backend
-from tests.stub_llm import Answer, StubLLM, completion, failure
 from tests.test_metrics import Samples, samples_of
 
 pytestmark = pytest.mark.timeout(120)

@@ -6,8 +6,8 @@ import sys
 import time
 from pathlib import Path
 
-from llm_backend.settings import shared_folder
-from llm_backend.sharing import SharedFolder, make_folder
+from llm_backend.operations.worker_folder import make_folder
+from llm_backend.settings import shared_place
 
 OWNER = {"user": os.getuid(), "group": os.getgid()}
 
@@ -15,7 +15,7 @@ OWNER = {"user": os.getuid(), "group": os.getgid()}
 def make_and_die(parent: Path) -> Path:
     """The folder of a master that was killed an hour ago."""
     code = (
-        "import os, sys, pathlib, llm_backend.sharing as s\n"
+        "import os, sys, pathlib, llm_backend.operations.worker_folder as s\n"
         "print(s.make_folder([pathlib.Path(sys.argv[1])], user=os.getuid(), group=os.getgid()), flush=True)\n"
         "os.kill(os.getpid(), 9)"
     )
@@ -73,9 +73,9 @@ def test_a_folder_of_this_moment_is_left_alone(tmp_path: Path) -> None:
 def test_only_a_worker_of_gunicorn_shares(tmp_path: Path) -> None:
     """A folder alone, which others use prometheus_client with, makes no worker."""
     folder = {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
-    assert shared_folder({}) is None
-    assert shared_folder(folder) is None
-    assert shared_folder(folder | {"LLM_BACKEND_WORKER": "3"}) == SharedFolder(tmp_path, 3)
+    assert shared_place({}) is None
+    assert shared_place(folder) is None
+    assert shared_place(folder | {"LLM_BACKEND_WORKER": "3"}) == (tmp_path, 3)
 
 
 def test_what_others_call_like_us_is_left_alone(tmp_path: Path) -> None:

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
+from testkit.servers import Server, backend
+from testkit.stub_llm import Answer, Call, StubLLM, completion
 from tests.conftest import CLASSIFICATION, PROJECT
-from tests.servers import Server, backend
-from tests.stub_llm import Answer, Call, StubLLM, completion
 
 pytestmark = pytest.mark.timeout(120)
 GUNICORN = ("-m", "gunicorn", "_wsgi:app")

@@ -5,9 +5,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+from testkit.faulty_databases import full, locked
+from testkit.stub_llm import Answer, Call, StubLLM, completion
 from tests.conftest import MakeApp
-from tests.faulty_databases import full, locked
-from tests.stub_llm import Answer, Call, StubLLM, completion
 from tests.test_worker import eventually, predicted, tasks, the_job
 
 FILE = "state.sqlite3"

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from testkit.stub_llm import Answer, Call, StubLLM, completion, failure
 from tests.conftest import TASK, Backend, MakeApp
-from tests.stub_llm import Answer, Call, StubLLM, completion, failure
 
 
 def tasks(count: int) -> list[dict[str, Any]]:
@@ -174,7 +174,7 @@ def test_an_unexpected_error_in_one_task_is_its_own(
     make_backend: MakeApp, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """It is logged with its traceback, and the others are done."""
-    from llm_backend.plan import Plan
+    from llm_backend.asking.plan import Plan
 
     usual = Plan.completion_request
 

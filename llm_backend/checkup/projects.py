@@ -14,13 +14,13 @@ import httpx
 from label_studio_sdk.client import LabelStudio
 from label_studio_sdk.core.api_error import ApiError
 
+from llm_backend.asking.plan import Plan, make_plan
 from llm_backend.checkup.findings import Finding, failed, found, ok, summary, warning, within
 from llm_backend.checkup.label_studio import VisitError, as_dict, refused_address, unreachable
 from llm_backend.errors import BackendError, StorageError, reason_phrase
-from llm_backend.inputs import FileReader, label_studio_for
-from llm_backend.labeling_config import LabelingConfig
+from llm_backend.labeling.config import LabelingConfig
 from llm_backend.parameters import check_address, parse_extra_params, require_settings
-from llm_backend.plan import Plan, make_plan
+from llm_backend.reading import FileReader, label_studio_for
 from llm_backend.services import Services
 from llm_backend.settings import Settings
 from llm_backend.storage import Project

@@ -6,9 +6,9 @@ import time
 import httpx
 
 from llm_backend.checkup.findings import Finding, failed, ok, warning
-from llm_backend.inputs.ocr import missing_languages
 from llm_backend.parameters import parse_extra_params, require_settings, resolve_parameters
 from llm_backend.providers import Providers
+from llm_backend.reading.ocr import missing_languages
 from llm_backend.settings import PROJECT_ROOT, Settings
 from llm_backend.storage import Database
 from llm_backend.values import CompletionRequest, Message, Parameters

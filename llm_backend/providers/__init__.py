@@ -11,8 +11,8 @@ from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
-from llm_backend.last_completion import LastCompletion
-from llm_backend.metrics import Metrics
+from llm_backend.operations.metrics import Metrics
+from llm_backend.operations.provider_status import LastCompletion
 from llm_backend.providers import azure, embedded, ollama, openai
 from llm_backend.providers.chat import ChatClient, ProviderModule
 from llm_backend.values import Completion, CompletionRequest, Endpoint

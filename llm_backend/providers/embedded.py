@@ -12,7 +12,7 @@ import httpx2
 from openai import OpenAI
 
 from llm_backend.errors import ConnectionFailedError
-from llm_backend.redaction import hide
+from llm_backend.operations.redaction import hide
 from llm_backend.values import Endpoint
 
 TITLE = "The embedded model"

@@ -18,7 +18,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, StorageState, exp
 
 from demo.backend import answers
 from demo.servers import ServerProcess, on_a_free_port
-from tests.e2e.label_studio import LabelingPage, LabelStudio
+from testkit.real_label_studio import LabelingPage, LabelStudio
 
 ROOT = Path(__file__).resolve().parents[2]
 CHROMIUM = Path("/usr/bin/chromium")

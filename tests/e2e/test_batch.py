@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 from playwright.sync_api import expect
 
+from testkit.real_label_studio import LabelingPage, LabelStudio
 from tests.e2e.conftest import Backend
-from tests.e2e.label_studio import LabelingPage, LabelStudio
 from tests.e2e.test_interactive import SAYS_NOT_SARCASTIC, SAYS_SARCASTIC
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import requests
 
+from testkit.real_label_studio import LabelStudio
+from testkit.servers import Server, backend
+from testkit.stub_llm import StubLLM
 from tests.e2e.conftest import ROOT
-from tests.e2e.label_studio import LabelStudio
-from tests.servers import Server, backend
-from tests.stub_llm import StubLLM
 
 CONFIG = (ROOT / "examples/text-classification/label_config.xml").read_text()
 WITHOUT_PROMPT = CONFIG.replace('name="prompt"', 'name="question"')

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
+from testkit.real_label_studio import LabelStudio
 from tests.e2e.conftest import ROOT, Backend
-from tests.e2e.label_studio import LabelStudio
 
 EXAMPLES = ("text-classification", "response-evaluation", "chat-fine-tuning", "document-images")
 

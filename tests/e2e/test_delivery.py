@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from testkit.real_label_studio import LabelStudio
+from testkit.servers import Server, backend
+from testkit.stub_llm import Answer, Call, StubLLM, completion
 from tests.e2e.conftest import ROOT
-from tests.e2e.label_studio import LabelStudio
-from tests.servers import Server, backend
-from tests.stub_llm import Answer, Call, StubLLM, completion
 
 CONFIG = (ROOT / "examples/text-classification/label_config.xml").read_text()
 TASKS = 60

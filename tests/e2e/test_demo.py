@@ -18,8 +18,8 @@ from demo.label_studio import LabelStudioApi
 from demo.projects import EXAMPLES
 from demo.servers import free_port
 from demo.state import State
+from testkit.real_label_studio import LabelingPage
 from tests.e2e.conftest import ROOT
-from tests.e2e.label_studio import LabelingPage
 
 _SECONDS_TO_START = 300
 _SECONDS_TO_END = 60

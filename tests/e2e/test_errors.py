@@ -5,10 +5,10 @@ from pathlib import Path
 
 from playwright.sync_api import expect
 
+from testkit.real_label_studio import LabelingPage, LabelStudio
+from testkit.servers import backend
+from testkit.stub_llm import StubLLM, failure
 from tests.e2e.conftest import ROOT
-from tests.e2e.label_studio import LabelingPage, LabelStudio
-from tests.servers import backend
-from tests.stub_llm import StubLLM, failure
 
 OpenTask = Callable[[int], LabelingPage]
 

@@ -10,9 +10,9 @@ import pytest
 from label_studio_sdk.label_interface.interface import LabelInterface
 from playwright.sync_api import expect
 
+from testkit.real_label_studio import LabelingPage, LabelStudio
+from testkit.stub_llm import StubLLM, completion, running_stub
 from tests.e2e.conftest import ROOT, Backend
-from tests.e2e.label_studio import LabelingPage, LabelStudio
-from tests.stub_llm import StubLLM, completion, running_stub
 
 EXAMPLE = ROOT / "examples" / "every-control"
 ANSWER: dict[str, Any] = {

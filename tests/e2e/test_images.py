@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Page, expect
 
+from testkit.real_label_studio import LabelingPage, LabelStudio
+from testkit.stub_llm import Answer, Call, StubLLM, completion, failure, running_stub
 from tests.e2e.conftest import ROOT, Backend
-from tests.e2e.label_studio import LabelingPage, LabelStudio
-from tests.stub_llm import Answer, Call, StubLLM, completion, failure, running_stub
 
 EXAMPLE = ROOT / "examples" / "document-images"
 CONFIG = (EXAMPLE / "label_config.xml").read_text(encoding="utf-8")

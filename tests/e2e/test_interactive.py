@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
-from tests.e2e.label_studio import LabelingPage, is_interactive
+from testkit.real_label_studio import LabelingPage, is_interactive
 
 # The embedded model is tiny and its answers are poor, but to these prompts they name the label, whatever
 # the task's text is.

@@ -9,16 +9,16 @@ import uuid
 from collections.abc import Sequence
 from typing import Any
 
-from llm_backend.completer import Completer
+from llm_backend.asking.completions import Completer
+from llm_backend.asking.plan import Plan
+from llm_backend.batches.runner import Worker
 from llm_backend.errors import BackendError, StorageError, error_of_code
-from llm_backend.metrics import Metrics
-from llm_backend.plan import Plan
-from llm_backend.recorder import Record, Recorder
+from llm_backend.operations.metrics import Metrics
 from llm_backend.settings import Settings
 from llm_backend.storage import WorkList
 from llm_backend.storage.work import NewTask, TaskResult, new_job
+from llm_backend.storage.write_behind import Record, Recorder
 from llm_backend.values import Json, Usage
-from llm_backend.worker import Worker
 
 _log = logging.getLogger(__name__)
 _LATE_SECONDS = 15.0  # an answer may leave so much after its deadline; until then nothing is delivered

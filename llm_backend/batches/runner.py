@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
-from llm_backend import logs
-from llm_backend.completer import Completer
+from llm_backend.asking.completions import Completer
+from llm_backend.asking.plan import Plan, make_plan
+from llm_backend.batches.limiter import Limiter
 from llm_backend.errors import (
     UNEXPECTED,
     AuthenticationFailedError,
@@ -26,16 +27,15 @@ from llm_backend.errors import (
     RateLimitedError,
     StorageError,
 )
-from llm_backend.inputs import label_studio_for
-from llm_backend.limiter import Limiter
-from llm_backend.metrics import Metrics
+from llm_backend.operations import logs
+from llm_backend.operations.metrics import Metrics
 from llm_backend.parameters import require_settings
-from llm_backend.plan import Plan, make_plan
-from llm_backend.recorder import Record, Recorder
+from llm_backend.reading import label_studio_for
 from llm_backend.settings import Settings
 from llm_backend.storage import Job, Projects, WorkItem, WorkList
 from llm_backend.storage.completions import KeyedReply
 from llm_backend.storage.work import Outcome
+from llm_backend.storage.write_behind import Record, Recorder
 from llm_backend.values import Completion, Endpoint
 
 _log = logging.getLogger(__name__)

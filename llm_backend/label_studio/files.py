@@ -5,7 +5,7 @@ import re
 from dataclasses import dataclass, field
 from urllib.parse import unquote, urlsplit
 
-from llm_backend.redaction import hide
+from llm_backend.operations.redaction import hide
 from llm_backend.settings import Settings
 
 Origin = tuple[str, str, int]

@@ -22,7 +22,7 @@ from typing import Any
 from pydantic import SecretStr
 from sqlalchemy.engine import make_url
 
-from llm_backend.redaction import basic_credentials, hide, redact
+from llm_backend.operations.redaction import basic_credentials, hide, redact
 from llm_backend.settings import Settings
 
 _OURS = ("llm_backend", "model", "_wsgi", "__main__", "gunicorn")

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 
 from llm_backend import __version__
-from llm_backend.last_completion import Ended
+from llm_backend.operations.provider_status import Ended
 from llm_backend.parameters import missing_settings
 from llm_backend.services import Services
 from llm_backend.values import Json

@@ -5,8 +5,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from llm_backend.controls import Control
 from llm_backend.errors import PromptError
+from llm_backend.labeling.controls import Control
 from llm_backend.values import Message, Parameters, TaskInput, TextPart
 
 _TOKEN = re.compile(r"\{\{|\}\}|\{([^{}\n]+)\}|[{}]")

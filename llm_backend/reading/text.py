@@ -11,7 +11,7 @@ from inscriptis.html_engine import Inscriptis
 from inscriptis.model.config import ParserConfig
 
 from llm_backend.errors import InputError
-from llm_backend.labeling_config import LabelingConfig
+from llm_backend.labeling.config import LabelingConfig
 from llm_backend.values import Message, Role
 
 _CHAT_ROLES: dict[str, Role] = {

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Sequence
 
 from llm_backend.errors import InputError
-from llm_backend.inputs.pictures import enlarged, picture_bytes
+from llm_backend.reading.pictures import enlarged, picture_bytes
 from llm_backend.values import PicturePart
 
 _TIMEOUT_SECONDS = 30.0  # for a page

@@ -19,7 +19,7 @@ from prometheus_client.mmap_dict import MmapedDict, mmap_key
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 from llm_backend.errors import BackendError
-from llm_backend.sharing import SharedFolder
+from llm_backend.operations.worker_folder import SharedFolder
 
 _SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 _QUICK_SECONDS = (0.005, 0.01, 0.025, *_SECONDS)

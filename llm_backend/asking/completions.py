@@ -10,14 +10,14 @@ from concurrent.futures import Future
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, fields, replace
 
+from llm_backend.asking.plan import Plan
 from llm_backend.errors import CompletionError
-from llm_backend.inputs import FileReader
-from llm_backend.metrics import Metrics
-from llm_backend.plan import Plan
+from llm_backend.operations.metrics import Metrics
 from llm_backend.providers import Providers
-from llm_backend.recorder import Record, Recorder
+from llm_backend.reading import FileReader
 from llm_backend.storage import StoredCompletions
 from llm_backend.storage.completions import KeyedReply
+from llm_backend.storage.write_behind import Record, Recorder
 from llm_backend.values import Completion, CompletionRequest, Json, Reply
 
 _SAME_REQUEST_SECONDS = 3.0

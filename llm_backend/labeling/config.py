@@ -16,7 +16,8 @@ from label_studio_sdk.label_interface.interface import LabelInterface
 from label_studio_sdk.label_interface.object_tags import ObjectTag
 from lxml import etree
 
-from llm_backend.controls import (
+from llm_backend.errors import LabelingConfigError
+from llm_backend.labeling.controls import (
     Choices,
     Control,
     DateTime,
@@ -30,7 +31,6 @@ from llm_backend.controls import (
     Taxonomy,
     TextArea,
 )
-from llm_backend.errors import LabelingConfigError
 
 KNOWN_OBJECT_TAGS = ("Text", "HyperText", "Paragraphs", "Image")
 _MAX_LENGTH = 2_000_000

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llm_backend.errors import BackendError, PicturesRefusedError
-from llm_backend.sharing import SharedFolder
+from llm_backend.operations.worker_folder import SharedFolder
 from llm_backend.values import Endpoint
 
 _TIME = struct.Struct("d")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
-from tests.pictures import encoded
+from testkit.pictures import encoded
 
 _FONTS = [
     f"/usr/share/fonts/truetype/dejavu/{name}.ttf"

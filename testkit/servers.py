@@ -88,9 +88,9 @@ class Server:
 def stub_llm(latency: float = 0.0, faults: str = "none") -> Iterator[str]:
     """An OpenAI-compatible server in a process of its own that needs `latency` seconds for an answer.
 
-    `faults` is explained in `benchmarks.stub`.
+    `faults` is explained in `testkit.stub_process`.
     """
-    command = [sys.executable, "-m", "benchmarks.stub", str(latency), faults]
+    command = [sys.executable, "-m", "testkit.stub_process", str(latency), faults]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
-from llm_backend import logs
 from llm_backend.errors import (
     UNEXPECTED,
     BackendError,
@@ -29,9 +28,10 @@ from llm_backend.errors import (
     reason_phrase,
     storable,
 )
-from llm_backend.health import health_of
 from llm_backend.ml_base import LabelStudioMLBase
-from llm_backend.redaction import hide
+from llm_backend.operations import logs
+from llm_backend.operations.redaction import hide
+from llm_backend.server.health import health_of
 from llm_backend.services import Services
 from llm_backend.settings import Settings
 from llm_backend.storage import Job, Progress

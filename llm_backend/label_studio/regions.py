@@ -2,7 +2,7 @@
 
 import uuid
 
-from llm_backend.labeling_config import LabelingConfig
+from llm_backend.labeling.config import LabelingConfig
 from llm_backend.values import ControlValue, ControlValues, Json
 
 # Values that the page takes for "nothing"; the other kinds of control have none.

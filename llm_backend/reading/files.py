@@ -16,11 +16,11 @@ from typing import Literal
 from urllib.parse import unquote_to_bytes
 
 from llm_backend.errors import InputError
-from llm_backend.inputs.cache import DiskCache
-from llm_backend.inputs.fetch import Fetched, Fetcher
-from llm_backend.inputs.label_studio import LabelStudio, is_label_studio_file
-from llm_backend.inputs.ocr import read_text
-from llm_backend.inputs.pictures import Limits, prepare_pictures
+from llm_backend.label_studio.files import LabelStudio, is_label_studio_file
+from llm_backend.reading.cache import DiskCache
+from llm_backend.reading.fetch import Fetched, Fetcher
+from llm_backend.reading.ocr import read_text
+from llm_backend.reading.pictures import Limits, prepare_pictures
 from llm_backend.settings import PROJECT_ROOT, Settings
 from llm_backend.values import PicturePart
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, ClassVar
 
-from llm_backend.matching import Vocabulary, vocabulary
+from llm_backend.labeling.matching import Vocabulary, vocabulary
 from llm_backend.values import Json
 
 # A value in the form in which replies are compared and counted: a label as Label Studio stores it, a path,

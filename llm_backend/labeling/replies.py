@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from llm_backend.controls import Control, Finding, Pick, TextArea, own_line
-from llm_backend.located_json import Located, find_object
+from llm_backend.labeling.controls import Control, Finding, Pick, TextArea, own_line
+from llm_backend.labeling.json_spans import Located, find_object
 from llm_backend.values import ControlValue, ControlValues, Reply
 
 # How a reply was asked for: as JSON, with one line for each control, or just so.

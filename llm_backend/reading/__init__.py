@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from llm_backend.errors import InputError
-from llm_backend.inputs.label_studio import LabelStudio, label_studio_for
-from llm_backend.inputs.reader import FileReader, ImageOptions, attached_note
-from llm_backend.inputs.text import as_chat, turns_of, visible_text
-from llm_backend.labeling_config import LabelingConfig
+from llm_backend.label_studio.files import LabelStudio, label_studio_for
+from llm_backend.labeling.config import LabelingConfig
+from llm_backend.reading.files import FileReader, ImageOptions, attached_note
+from llm_backend.reading.text import as_chat, turns_of, visible_text
 from llm_backend.values import TaskInput
 
 __all__ = ["FileReader", "ImageOptions", "LabelStudio", "label_studio_for", "object_field", "read_input"]

@@ -23,9 +23,9 @@ import urllib3.exceptions
 
 from llm_backend.addresses import AddressRefusedError, checked_addresses
 from llm_backend.errors import InputError
-from llm_backend.inputs.connections import CheckedAdapter, Watchdog
-from llm_backend.inputs.label_studio import LabelStudio, origin_of
-from llm_backend.redaction import hide
+from llm_backend.label_studio.files import LabelStudio, origin_of
+from llm_backend.operations.redaction import hide
+from llm_backend.reading.connections import CheckedAdapter, Watchdog
 
 _MAX_REDIRECTS = 5
 _REDIRECTS = (301, 302, 303, 307, 308)

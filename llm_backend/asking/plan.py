@@ -12,14 +12,14 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
-from llm_backend.controls import Control, Pairwise, Source, response_format
+from llm_backend.asking.prompts import build_messages, controls_message, sections_of
 from llm_backend.errors import PicturesRefusedError
-from llm_backend.inputs import FileReader, ImageOptions, LabelStudio, object_field, read_input
-from llm_backend.labeling_config import KNOWN_OBJECT_TAGS, LabelingConfig, parse_labeling_config
+from llm_backend.label_studio.regions import build_prediction
+from llm_backend.labeling.config import KNOWN_OBJECT_TAGS, LabelingConfig, parse_labeling_config
+from llm_backend.labeling.controls import Control, Pairwise, Source, response_format
+from llm_backend.labeling.replies import Form, values_from_replies
 from llm_backend.parameters import parse_extra_params, resolve_parameters
-from llm_backend.prompts import build_messages, controls_message, sections_of
-from llm_backend.regions import build_prediction
-from llm_backend.replies import Form, values_from_replies
+from llm_backend.reading import FileReader, ImageOptions, LabelStudio, object_field, read_input
 from llm_backend.settings import PROJECT_ROOT, Settings
 from llm_backend.values import Completion, CompletionRequest, Json, Parameters, TaskInput
 

@@ -1,4 +1,4 @@
-"""An OpenAI-compatible server as a process: `python -m benchmarks.stub SECONDS [FAULTS]` prints its address.
+"""An OpenAI-compatible server: `python -m testkit.stub_process SECONDS [FAULTS]` prints its address.
 
 FAULTS is `some` (every 10th completion fails, every 50th hangs, by the number that the task's text ends in)
 or `limit` (429 with Retry-After 2 for 10 seconds from the first call). A call of the model `count` is not
@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 
-from tests.stub_llm import Answer, Call, StubLLM, completion, failure, running_stub
+from testkit.stub_llm import Answer, Call, StubLLM, completion, failure, running_stub
 
 _HANG_SECONDS = 60.0
 _LIMIT_SECONDS = 10.0

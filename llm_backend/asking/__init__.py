@@ -1,0 +1,1 @@
+"""From a task to a prediction: what shapes answers, what is asked, and the one door that pays."""

@@ -1,0 +1,1 @@
+"""Batches: many tasks asked for at once, worked off side by side, answered or delivered."""

@@ -1,0 +1,1 @@
+"""Label Studio's side: its files, its regions, its API."""

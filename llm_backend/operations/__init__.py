@@ -1,0 +1,1 @@
+"""What an operator sees and sets: logs, metrics, the state of the provider."""

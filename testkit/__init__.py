@@ -1,0 +1,1 @@
+"""What tests, benchmarks and soak share: servers, stand-ins and data. Nothing here is a test."""
