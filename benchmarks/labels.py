@@ -71,7 +71,7 @@ def _mean_milliseconds(settings: Any, config: str, data: Json, reply: Reply) -> 
     for number in range(_ROUNDS):
         task = {**data, "number": number}
         started = time.perf_counter()
-        if plan.config.object_tag != "Image":  # reading a picture is another matter
+        if plan.config.source.tag != "Image":  # reading a picture is another matter
             plan.completion_request(task, reader)
         prediction = plan.prediction(task, completion, reader)
         taken.append((time.perf_counter() - started) * 1000)

@@ -38,7 +38,7 @@ def config(control: str, fill: str = "all") -> LabelingConfig:
 def filled(control: str, answer: Any, data: Json | None = None) -> list[Any]:
     """The values that a JSON answer for the one control `x` gives; the prediction is valid."""
     parsed = config(control)
-    controls = tuple(item.for_task(data or {}) for item in parsed.controls)
+    controls = tuple(item.for_task(data or {}, lambda source: source.name) for item in parsed.controls)
     reply = Reply(json.dumps({"x": answer}))
     values = values_from_replies(controls, [reply], TEXT, form="json")
     prediction = build_prediction(parsed, "p", values, "m")

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from llm_backend.errors import InputError
 from llm_backend.labeling.config import LabelingConfig, parse_labeling_config
-from llm_backend.reading import FileReader, ImageOptions, object_field, read_input
+from llm_backend.labeling.task_data import variable
+from llm_backend.reading import FileReader, ImageOptions, read_input
 from llm_backend.reading.text import visible_text
 from llm_backend.settings import load_settings
 from llm_backend.values import Message, TaskInput
@@ -32,7 +33,7 @@ DIALOGUE = config('<Paragraphs name="x" value="$chat" nameKey="role" textKey="co
 def read(source: LabelingConfig, data: dict[str, Any], dialogue_format: str = "text") -> TaskInput:
     """What is read of a task with this data."""
     return read_input(
-        source, data, dialogue_format=dialogue_format, images=IMAGES, label_studio=None, reader=READER
+        source.source, data, dialogue_format=dialogue_format, images=IMAGES, label_studio=None, reader=READER
     )
 
 
@@ -82,7 +83,7 @@ def test_text_is_read_as_is(value: Any, text: str) -> None:
 def test_the_object_s_value(value: str, data: dict[str, Any], text: str, field: str) -> None:
     """`value` is a field, a path into one, or text with such; only a single field has a name in prompts."""
     source = config(f'<Text name="x" value="{value}"/>')
-    assert (read(source, data).text, object_field(source)) == (text, field)
+    assert (read(source, data).text, variable(source.source.value)) == (text, field)
 
 
 @pytest.mark.parametrize(

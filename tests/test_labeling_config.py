@@ -41,7 +41,7 @@ def test_the_four_examples(
     """The example projects' configs say what their projects are about."""
     config = parse((EXAMPLES / name / "label_config.xml").read_text(encoding="utf-8"))
     assert config.prompt == "prompt"
-    assert (config.object_tag, config.object_name, config.object_value) == (object_tag, object_name, value)
+    assert (config.source.tag, config.source.name, config.source.value) == (object_tag, object_name, value)
     assert config.response == response
     assert {item.name: len(item.labels) for item in config.choices} == choices
 
@@ -49,9 +49,9 @@ def test_the_four_examples(
 def test_the_keys_of_a_dialogue() -> None:
     """Paragraphs' own `nameKey` and `textKey` are read, and have Label Studio's defaults."""
     chat = (EXAMPLES / "chat-fine-tuning" / "label_config.xml").read_text(encoding="utf-8")
-    assert (parse(chat).name_key, parse(chat).text_key) == ("role", "content")
+    assert (parse(chat).source.name_key, parse(chat).source.text_key) == ("role", "content")
     default = parse(view(PROMPT, RESPONSE, source='<Paragraphs name="text" value="$d"/>'))
-    assert (default.name_key, default.text_key) == ("author", "text")
+    assert (default.source.name_key, default.source.text_key) == ("author", "text")
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_only_a_text_area_is_a_prompt() -> None:
 def test_known_object_tags(tag: str, spelled: type[str]) -> None:
     """Four object tags are known, in any case, as Label Studio takes them."""
     config = parse(view(PROMPT, RESPONSE, source=f'<{spelled(tag)} name="text" value="$x"/>'))
-    assert (config.object_tag, config.object_value) == (tag, "$x")
+    assert (config.source.tag, config.source.value) == (tag, "$x")
 
 
 def test_the_prompt_says_which_object_is_read() -> None:
@@ -97,7 +97,7 @@ def test_the_prompt_says_which_object_is_read() -> None:
         '<TextArea name="on-a" toName="a"/><TextArea name="prompt" toName="b"/>'
         '<TextArea name="on-b" toName="b"/><Choices name="c" toName="a"><Choice value="x"/></Choices></View>'
     )
-    assert (config.object_name, config.response, config.choices) == ("b", "on-b", ())
+    assert (config.source.name, config.response, config.choices) == ("b", "on-b", ())
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_a_prompt_on_several_objects(to_name: str, object_name: str) -> None:
         '<View><Text name="a" value="$a"/><HyperText name="b" value="$b"/><Video name="video" value="$v"/>'
         f'<TextArea name="prompt" toName="{to_name}"/><TextArea name="response" toName="a,b"/></View>'
     )
-    assert (config.object_name, config.response) == (object_name, "response")
+    assert (config.source.name, config.response) == (object_name, "response")
 
 
 def test_choices() -> None:

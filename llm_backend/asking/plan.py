@@ -16,10 +16,12 @@ from llm_backend.asking.prompts import build_messages, controls_message, section
 from llm_backend.errors import PicturesRefusedError
 from llm_backend.label_studio.regions import build_prediction
 from llm_backend.labeling.config import KNOWN_OBJECT_TAGS, LabelingConfig, parse_labeling_config
-from llm_backend.labeling.controls import Control, Pairwise, Source, response_format
+from llm_backend.labeling.controls import Control, response_format
 from llm_backend.labeling.replies import Form, values_from_replies
+from llm_backend.labeling.source import Source
+from llm_backend.labeling.task_data import variable
 from llm_backend.parameters import parse_extra_params, resolve_parameters
-from llm_backend.reading import FileReader, ImageOptions, LabelStudio, object_field, read_input
+from llm_backend.reading import FileReader, ImageOptions, LabelStudio, read_input
 from llm_backend.settings import PROJECT_ROOT, Settings
 from llm_backend.values import Completion, CompletionRequest, Json, Parameters, TaskInput
 
@@ -80,7 +82,7 @@ class Plan:
             template,
             self.dialogue_format,
             config.digest,
-            *(asdict(self.images).values() if config.object_tag == "Image" else ()),
+            *(asdict(self.images).values() if config.source.tag == "Image" else ()),
             self.form,
             sorted(_sections().items()) if self.form != "plain" else None,
         ]
@@ -129,9 +131,9 @@ class Plan:
         messages = build_messages(
             parameters,
             self.prompt or "",
-            self._read(config, data, reader),
+            self._read(config.source, data, reader),
             labels=labels,
-            object_field=object_field(config),
+            object_field=variable(config.source.value),
         )
         if self.form != "plain":
             messages = (controls_message(_sections(), controls, data, form=self.form), *messages)
@@ -149,13 +151,13 @@ class Plan:
         """The prediction that the replies give for the task with this data."""
         controls = self._controls(data, reader)
         quotes = any(control.kind == "labels" for control in controls)
-        text = self._read(self.config, data, reader).text if quotes else ""
+        text = self._read(self.config.source, data, reader).text if quotes else ""
         values = values_from_replies(controls, completion.replies, text, form=self.form)
         return build_prediction(self.config, self.prompt or "", values, self.model_version)
 
-    def _read(self, config: LabelingConfig, data: Json, reader: FileReader) -> TaskInput:
+    def _read(self, source: Source, data: Json, reader: FileReader) -> TaskInput:
         return read_input(
-            config,
+            source,
             data,
             dialogue_format=self.dialogue_format,
             images=self.images,
@@ -166,30 +168,15 @@ class Plan:
     def _controls(self, data: Json, reader: FileReader) -> tuple[Control, ...]:
         """The controls as the task shows them: some of their labels, or both sides, stand in its data."""
         return tuple(
-            self._with_sides(control, data, reader)
-            if isinstance(control, Pairwise)
-            else control.for_task(data)
+            control.for_task(data, lambda source: self._show(source, data, reader))
             for control in self.config.controls
         )
 
-    def _with_sides(self, control: Pairwise, data: Json, reader: FileReader) -> Pairwise:
-        left, right = (self._side(source, data, reader) for source in control.sources)
-        return replace(control, left=left, right=right)
-
-    def _side(self, source: Source, data: Json, reader: FileReader) -> str:
-        """The text that one side of a comparison shows; of what is no text, the name."""
+    def _show(self, source: Source, data: Json, reader: FileReader) -> str:
+        """The text that an object shows; of what is no text, its name."""
         if source.tag not in KNOWN_OBJECT_TAGS or source.tag == "Image":
             return source.name
-        side = replace(
-            self.config,
-            object_name=source.name,
-            object_tag=source.tag,
-            object_value=source.value,
-            value_type=source.value_type,
-            name_key=source.name_key,
-            text_key=source.text_key,
-        )
-        return self._read(side, data, reader).text
+        return self._read(source, data, reader).text
 
 
 @functools.cache

@@ -7,6 +7,7 @@ from typing import Any
 
 from llm_backend.errors import PromptError
 from llm_backend.labeling.controls import Control
+from llm_backend.labeling.task_data import value_at
 from llm_backend.values import Message, Parameters, TaskInput, TextPart
 
 _TOKEN = re.compile(r"\{\{|\}\}|\{([^{}\n]+)\}|[{}]")
@@ -51,7 +52,7 @@ def controls_message(
         section = sections.get(f"{control.section}-{form}", sections[control.section])
         header = control.header
         if header.startswith("$"):
-            header = _as_text(fields.get(header[1:]))
+            header = _as_text(value_at(header[1:], fields))
         said = {"name": control.name, "header": f" ({header.strip().rstrip(':')})" if header.strip() else ""}
         described.append(render(section, said | control.fields()))
     return Message("system", render(sections[form], {"controls": "\n".join(described)}))

@@ -198,10 +198,10 @@ class Projects:
             to_names = [str(name).strip() for name in tag.to_name or ()]
             wanted = str(tag.get_attr("llm", "")).lower()
             expected = wanted == "true" or (tag.tag or "").lower() in ("choices", "textarea")
-            if expected and wanted != "false" and config.object_name not in to_names:
+            if expected and wanted != "false" and config.source.name not in to_names:
                 yield warning(
                     f'not filled: {tag.tag} {tag.name} has toName="{",".join(to_names)}", '
-                    f'the prompt has toName="{config.object_name}"'
+                    f'the prompt has toName="{config.source.name}"'
                 )
 
     def _first_task(self, project: Json, plan: Plan) -> Iterator[Finding]:

@@ -53,7 +53,7 @@ def _region(config: LabelingConfig, value: ControlValue) -> Json:
     region = {
         "id": uuid.uuid4().hex[:10],
         "from_name": value.name,
-        "to_name": config.object_name,
+        "to_name": config.source.name,
         "type": value.kind,
         "value": value.value,
     }

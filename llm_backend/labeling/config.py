@@ -27,10 +27,10 @@ from llm_backend.labeling.controls import (
     Number,
     Pairwise,
     Rating,
-    Source,
     Taxonomy,
     TextArea,
 )
+from llm_backend.labeling.source import Source
 
 KNOWN_OBJECT_TAGS = ("Text", "HyperText", "Paragraphs", "Image")
 _MAX_LENGTH = 2_000_000
@@ -40,7 +40,7 @@ _MAX_LENGTH = 2_000_000
 class LabelingConfig:
     """What a labeling config asks this backend to do.
 
-    `object_value` is the object tag's `value`, such as `$text`; `response` is the name of the TextArea
+    `source` is the object that the prompt points to; `response` is the name of the TextArea
     for the replies, or None when there is none; `controls` are all that are filled, texts first and pieces of
     text next, so that a model thinks before it labels; `left_alone` says of each control that cannot be
     filled why.
@@ -48,12 +48,7 @@ class LabelingConfig:
 
     interface: LabelInterface
     prompt: str
-    object_name: str
-    object_tag: str
-    object_value: str
-    value_type: str
-    name_key: str
-    text_key: str
+    source: Source
     response: str | None
     controls: tuple[Control, ...]
     left_alone: tuple[str, ...] = ()
@@ -72,7 +67,7 @@ class LabelingConfig:
     def digest(self) -> str:
         """Hex digest of all in the config that shapes an answer."""
         controls = [[control.kind, asdict(control)] for control in self.controls]
-        shapes = [self.object_tag, self.object_value, self.response, controls]
+        shapes = [asdict(self.source), self.prompt, self.response, controls]
         return hashlib.sha256(json.dumps(shapes).encode()).hexdigest()
 
 
@@ -121,12 +116,7 @@ def parse_labeling_config(xml: str, prompt_prefix: str, fill: str = "default") -
     return LabelingConfig(
         interface=interface,
         prompt=str(prompt.name),
-        object_name=str(target.name),
-        object_tag=_known_name(target),
-        object_value=target.value or "",
-        value_type=str(target.get_attr("valueType", "")).lower(),
-        name_key=str(target.get_attr("nameKey", "author")),
-        text_key=str(target.get_attr("textKey", "text")),
+        source=_source(target),
         response=response,
         controls=tuple(sorted(controls, key=_thinking_order)),
         left_alone=tuple(left_alone),
@@ -287,7 +277,7 @@ def _sides(tag: ControlTag, interface: LabelInterface) -> tuple[Source, Source]:
 def _source(tag: ObjectTag) -> Source:
     return Source(
         name=str(tag.name),
-        tag=tag.tag or "",
+        tag=next((known for known in KNOWN_OBJECT_TAGS if _is(tag, known)), tag.tag or ""),
         value=tag.value or "",
         value_type=str(tag.get_attr("valueType", "")).lower(),
         name_key=str(tag.get_attr("nameKey", "author")),
@@ -349,7 +339,3 @@ def _float(tag: ControlTag, attribute: str) -> float | None:
 
 def _is(tag: ControlTag | ObjectTag, name: str) -> bool:
     return (tag.tag or "").lower() == name.lower()
-
-
-def _known_name(tag: ObjectTag) -> str:
-    return next(known for known in KNOWN_OBJECT_TAGS if _is(tag, known))

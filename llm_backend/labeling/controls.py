@@ -9,17 +9,21 @@ import functools
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, ClassVar
 
 from llm_backend.labeling.matching import Vocabulary, vocabulary
+from llm_backend.labeling.source import Source
+from llm_backend.labeling.task_data import value_at
 from llm_backend.values import Json
 
 # A value in the form in which replies are compared and counted: a label as Label Studio stores it, a path,
 # a number, or (start, end, label).
 Pick = str | float | tuple[Any, ...]
+# Gives the text of an object of the task at hand.
+Show = Callable[[Source], str]
 
 _NUMBER = re.compile(r"(?<![\w.])[-+]?\d+(?:\.\d+)?(?![\w]|\.\d)")
 _MAX_ENUMERATED_STEPS = 100
@@ -61,8 +65,11 @@ class Control:
         """The section of `prompt_templates/controls.txt` that describes the control to a model."""
         return self.kind
 
-    def for_task(self, data: Mapping[str, Any]) -> "Control":
-        """The control as the task shows it: with the labels that come from its data."""
+    def for_task(self, data: Mapping[str, Any], show: Show) -> "Control":
+        """The control as the task shows it: with the labels that come from its data.
+
+        `show` gives the text of an object; a control asks it for what its question is about.
+        """
         return self
 
     def fields(self) -> dict[str, str]:
@@ -133,7 +140,7 @@ class Choices(Control):
     def section(self) -> str:
         return "choices-multiple" if self.multiple else "choices-single"
 
-    def for_task(self, data: Mapping[str, Any]) -> "Choices":
+    def for_task(self, data: Mapping[str, Any], show: Show) -> "Choices":
         return replace(self, labels=_task_labels(self.labels_from, data)) if self.labels_from else self
 
     def fields(self) -> dict[str, str]:
@@ -207,10 +214,10 @@ class Taxonomy(Control):
     def section(self) -> str:
         return "taxonomy-leafs" if self.leafs_only else self.kind
 
-    def for_task(self, data: Mapping[str, Any]) -> "Taxonomy":
+    def for_task(self, data: Mapping[str, Any], show: Show) -> "Taxonomy":
         if not self.labels_from:
             return self
-        return replace(self, nodes=tuple(task_nodes(_value_of(self.labels_from, data))))
+        return replace(self, nodes=tuple(task_nodes(value_at(self.labels_from, data))))
 
     def fields(self) -> dict[str, str]:
         return {"labels": self._tree}
@@ -439,18 +446,6 @@ class DateTime(Control):
             return None
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
-    """An object tag: its tag, what it is called, its `value`, and how Paragraphs and files are read."""
-
-    name: str
-    tag: str
-    value: str
-    value_type: str = ""
-    name_key: str = "author"
-    text_key: str = "text"
-
-
 @dataclass(frozen=True)
 class Pairwise(Control):
     """Which of two objects is chosen. `left` and `right` are what they show of the task at hand."""
@@ -460,6 +455,10 @@ class Pairwise(Control):
     right: str = ""
 
     kind: ClassVar[str] = "pairwise"
+
+    def for_task(self, data: Mapping[str, Any], show: Show) -> "Pairwise":
+        left, right = map(show, self.sources)
+        return replace(self, left=left, right=right)
 
     def fields(self) -> dict[str, str]:
         return {"left": self.left, "right": self.right}
@@ -493,7 +492,7 @@ class Labels(Control):
     kind: ClassVar[str] = "labels"
     several: ClassVar[bool] = True
 
-    def for_task(self, data: Mapping[str, Any]) -> "Labels":
+    def for_task(self, data: Mapping[str, Any], show: Show) -> "Labels":
         return replace(self, labels=_task_labels(self.labels_from, data)) if self.labels_from else self
 
     def fields(self) -> dict[str, str]:
@@ -608,18 +607,8 @@ def task_nodes(items: Any, above: Node | None = None) -> Iterator[Node]:
 
 def _task_labels(field_name: str, data: Mapping[str, Any]) -> tuple[Label, ...]:
     """The labels of a list in the task: strings, or objects with `value`, `alias` and `hint`."""
-    nodes = task_nodes(_value_of(field_name, data))
+    nodes = task_nodes(value_at(field_name, data))
     return tuple(Label(n.shown[0], n.stored[0], n.hint) for n in nodes if len(n.shown) == 1)
-
-
-def _value_of(path: str, data: Mapping[str, Any]) -> Any:
-    """The task's field of that name, else what the path (`a.b`) leads to."""
-    if path in data:
-        return data[path]
-    found: Any = data
-    for step in path.split("."):
-        found = found.get(step) if isinstance(found, Mapping) else None
-    return found
 
 
 def _described(labels: Iterable[Label]) -> str:

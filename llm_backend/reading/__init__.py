@@ -5,24 +5,22 @@ server's own disk because a task names it.
 """
 
 import json
-import re
 from collections.abc import Mapping
 from typing import Any
 
 from llm_backend.errors import InputError
 from llm_backend.label_studio.files import LabelStudio, label_studio_for
-from llm_backend.labeling.config import LabelingConfig
+from llm_backend.labeling.source import Source
+from llm_backend.labeling.task_data import filled
 from llm_backend.reading.files import FileReader, ImageOptions, attached_note
 from llm_backend.reading.text import as_chat, turns_of, visible_text
 from llm_backend.values import TaskInput
 
-__all__ = ["FileReader", "ImageOptions", "LabelStudio", "label_studio_for", "object_field", "read_input"]
-
-_VARIABLE = re.compile(r"\$([\w.\[\]-]+)")
+__all__ = ["FileReader", "ImageOptions", "LabelStudio", "label_studio_for", "read_input"]
 
 
 def read_input(
-    config: LabelingConfig,
+    source: Source,
     data: Mapping[str, Any],
     *,
     dialogue_format: str,
@@ -40,53 +38,21 @@ def read_input(
         InputError: the task lacks the field, its value is not what the tag needs, or a file cannot be had.
         AddressRefusedError: the task names an address that may not be reached.
     """
-    value = _value(config.object_value, data)
-    if config.object_tag == "Image":
+    value = filled(source.value, data)
+    if source.tag == "Image":
         pictures = reader.pictures(_addresses(value), images, label_studio)
         if images.image_input == "ocr":
             return TaskInput(text=reader.text_in(pictures, images.ocr_languages), fields=data)
         return TaskInput(text=attached_note(), fields=data, pictures=pictures)
-    if config.value_type == "url":
+    if source.value_type == "url":
         value = reader.text_at(value, label_studio)
-    if config.object_tag == "Paragraphs":
-        turns = turns_of(config, _parsed(value) if config.value_type == "url" else value)
+    if source.tag == "Paragraphs":
+        turns = turns_of(source, _parsed(value) if source.value_type == "url" else value)
         text = "\n".join(f"{name}: {said}" if name else said for name, said in turns)
         dialogue = as_chat(turns) if dialogue_format == "messages" else ()
         return TaskInput(text=text, fields=data, dialogue=dialogue)
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return TaskInput(text=visible_text(text) if config.object_tag == "HyperText" else text, fields=data)
-
-
-def object_field(config: LabelingConfig) -> str:
-    """The field of the task that the object tag reads as a whole; empty when there is no single one."""
-    whole = _VARIABLE.fullmatch(config.object_value)
-    return whole.group(1) if whole else ""
-
-
-def _value(template: str, data: Mapping[str, Any]) -> Any:
-    """The object tag's `value` filled from the task, as Label Studio does it: `$field`, or text with such."""
-    whole = _VARIABLE.fullmatch(template)
-    if whole:
-        return _field(whole.group(1), data)
-    return _VARIABLE.sub(lambda match: str(_field(match.group(1), data)), template)
-
-
-def _field(path: str, data: Mapping[str, Any]) -> Any:
-    """The field of that name, else what the path (`a.b[0]`) leads to."""
-    if path in data and data[path] is not None:
-        return data[path]
-    found: Any = data
-    for step in re.findall(r"[^.\[\]]+", path):
-        if isinstance(found, Mapping):
-            found = found.get(step)
-        elif isinstance(found, list) and step.isdigit() and int(step) < len(found):
-            found = found[int(step)]
-        else:
-            found = None
-    if found is None:
-        has = ", ".join(map(str, data)) or "no fields"
-        raise InputError(f"The task has no field {path}, which the labeling config reads; it has {has}")
-    return found
+    return TaskInput(text=visible_text(text) if source.tag == "HyperText" else text, fields=data)
 
 
 def _addresses(value: Any) -> list[str]:

@@ -11,7 +11,7 @@ from inscriptis.html_engine import Inscriptis
 from inscriptis.model.config import ParserConfig
 
 from llm_backend.errors import InputError
-from llm_backend.labeling.config import LabelingConfig
+from llm_backend.labeling.source import Source
 from llm_backend.values import Message, Role
 
 _CHAT_ROLES: dict[str, Role] = {
@@ -48,15 +48,15 @@ def _html_parser() -> lxml.html.HTMLParser:
     return lxml.html.HTMLParser(encoding="utf-8", no_network=True, huge_tree=True)
 
 
-def turns_of(config: LabelingConfig, value: Any) -> list[tuple[str, str]]:
+def turns_of(source: Source, value: Any) -> list[tuple[str, str]]:
     """Who said what."""
     if not isinstance(value, list) or not all(isinstance(turn, dict) for turn in value):
         raise InputError("Paragraphs need a list of objects in the task, one for each turn")
-    if value and not any(config.text_key in turn for turn in value):
+    if value and not any(source.text_key in turn for turn in value):
         raise InputError(
-            f'No turn of the dialogue has "{config.text_key}": set textKey in the labeling config'
+            f'No turn of the dialogue has "{source.text_key}": set textKey in the labeling config'
         )
-    return [(_plain(turn.get(config.name_key)).strip(), _plain(turn.get(config.text_key))) for turn in value]
+    return [(_plain(turn.get(source.name_key)).strip(), _plain(turn.get(source.text_key))) for turn in value]
 
 
 def _plain(value: Any) -> str:
