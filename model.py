@@ -15,7 +15,7 @@ from llm_backend.labeling.config import LabelingConfig, parse_labeling_config
 from llm_backend.ml_base import LabelStudioMLBase
 from llm_backend.operations import logs
 from llm_backend.parameters import check_address, parse_extra_params, require_settings
-from llm_backend.reading import label_studio_for
+from llm_backend.reading import READABLE, label_studio_for
 from llm_backend.services import Services, services_of_this_process
 from llm_backend.storage import Project
 from llm_backend.values import Json, Usage
@@ -124,7 +124,7 @@ class InteractiveLLM(LabelStudioMLBase):
     def config(self) -> LabelingConfig:
         """What the labeling config asks for."""
         settings = self._services.settings
-        return parse_labeling_config(self._config_text, settings.prompt_prefix, settings.fill)
+        return parse_labeling_config(self._config_text, settings.prompt_prefix, settings.fill, READABLE)
 
     @functools.cached_property
     def _project(self) -> Project:
@@ -152,8 +152,14 @@ class InteractiveLLM(LabelStudioMLBase):
             _log.warning("Project %s: no prediction: %s", self.project_id, error.logged)
             _log.debug("The reason: %s", error.reason)
             self.usage = replace(self.usage, predicted=0, outcome=error.code)
-            prediction = error_prediction(config, prompt, error.reason)
-        clear_stale(config, prediction, context)
+            prediction = error_prediction(
+                error.reason,
+                config.response,
+                prompt=prompt,
+                prompt_name=config.prompt,
+                to_name=config.source.name,
+            )
+        clear_stale(prediction, context, config.controls, to_name=config.source.name)
         return prediction
 
     def _ask_for_person(self, task: Json, prompt: str | None) -> Json:

@@ -8,16 +8,25 @@ from hypothesis import strategies as st
 
 from llm_backend.label_studio.regions import build_prediction, clear_stale, empty_prediction
 from llm_backend.labeling.config import LabelingConfig, parse_labeling_config
+from llm_backend.reading import READABLE
 from llm_backend.values import ControlValue, ControlValues, Json
 from tests.conftest import CLASSIFICATION
 
-CONFIG = parse_labeling_config(CLASSIFICATION, "prompt")
+CONFIG = parse_labeling_config(CLASSIFICATION, "prompt", "default", READABLE)
 ONLY_CHOICES = parse_labeling_config(
     '<View><Text name="text" value="$text"/><TextArea name="prompt" toName="text"/>'
     '<Choices name="sentiment" toName="text"><Choice value="Good" alias="1"/><Choice value="Bad"/></Choices>'
     "</View>",
     "prompt",
+    "default",
+    READABLE,
 )
+
+
+def predicted(config: LabelingConfig, prompt: str, values: ControlValues) -> Json:
+    """The prediction that these values make."""
+    to_name = config.source.name
+    return build_prediction(values, "m-1", prompt=prompt, prompt_name=config.prompt, to_name=to_name)
 
 
 def built(
@@ -30,7 +39,7 @@ def built(
     values += [
         ControlValue(name, "choices", {"choices": list(labels)}) for name, labels in choices.items() if labels
     ]
-    prediction = build_prediction(config, prompt, ControlValues(tuple(values)), "m-1")
+    prediction = predicted(config, prompt, ControlValues(tuple(values)))
     assert config.interface.validate_prediction(prediction, return_errors=True) == []
     return prediction
 
@@ -108,7 +117,7 @@ def span(start: int, region_id: str = "") -> Json:
 def spans_at(*starts: int) -> Json:
     """A prediction of pieces of text that begin at these places."""
     values = [ControlValue("entities", "labels", span(start)["value"], 0.5) for start in starts]
-    return build_prediction(CONFIG, "p", ControlValues(tuple(values), 0.5), "m-1")
+    return predicted(CONFIG, "p", ControlValues(tuple(values), 0.5))
 
 
 def test_scores_are_those_of_regions_and_of_the_prediction() -> None:
@@ -126,8 +135,11 @@ def test_what_an_answer_leaves_out_is_emptied(kind: str, empty: Json) -> None:
         '<Taxonomy name="taxonomy" toName="text" llm="true"><Choice value="a"/></Taxonomy>'
         '<Rating name="rating" toName="text" llm="true"/></View>',
         "prompt",
+        "default",
+        READABLE,
     )
-    prediction = build_prediction(config, "p", ControlValues(), "m-1")
-    clear_stale(config, prediction, {"result": [{"from_name": kind}]})
+    prediction = predicted(config, "p", ControlValues())
+    context = {"result": [{"from_name": kind}, {"from_name": ["odd"]}, None]}
+    clear_stale(prediction, context, config.controls, to_name=config.source.name)
     assert values_by_control(prediction)[kind] == empty
     assert config.interface.validate_prediction(prediction, return_errors=True) == []

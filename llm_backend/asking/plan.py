@@ -15,13 +15,14 @@ from typing import TypeVar
 from llm_backend.asking.prompts import build_messages, controls_message, sections_of
 from llm_backend.errors import PicturesRefusedError
 from llm_backend.label_studio.regions import build_prediction
-from llm_backend.labeling.config import KNOWN_OBJECT_TAGS, LabelingConfig, parse_labeling_config
-from llm_backend.labeling.controls import Control, response_format
-from llm_backend.labeling.replies import Form, values_from_replies
+from llm_backend.labeling.config import LabelingConfig, parse_labeling_config
+from llm_backend.labeling.controls import Control, Form
+from llm_backend.labeling.replies import values_from_replies
+from llm_backend.labeling.schema import response_format
 from llm_backend.labeling.source import Source
 from llm_backend.labeling.task_data import variable
 from llm_backend.parameters import parse_extra_params, resolve_parameters
-from llm_backend.reading import FileReader, ImageOptions, LabelStudio, read_input
+from llm_backend.reading import READABLE, FileReader, ImageOptions, LabelStudio, read_input
 from llm_backend.settings import PROJECT_ROOT, Settings
 from llm_backend.values import Completion, CompletionRequest, Json, Parameters, TaskInput
 
@@ -84,7 +85,9 @@ class Plan:
             config.digest,
             *(asdict(self.images).values() if config.source.tag == "Image" else ()),
             self.form,
-            sorted(_sections().items()) if self.form != "plain" else None,
+            [_sections(), *(control.description("", self.form) for control in config.controls)]
+            if self.form != "plain"
+            else None,
         ]
         return hashlib.sha256(json.dumps(shapes).encode()).hexdigest()
 
@@ -96,8 +99,7 @@ class Plan:
             return "json"
         if self.response_format == "auto":
             return "json" if len(controls) > 1 or controls[0].closed else "plain"
-        usual = all(control.name == self.config.response or control.kind == "choices" for control in controls)
-        return "plain" if usual else "lines"
+        return "plain" if all(control.plain for control in controls) else "lines"
 
     def asking(
         self, data: Json, reader: FileReader, ask: Callable[[CompletionRequest], Answered]
@@ -150,10 +152,16 @@ class Plan:
     def prediction(self, data: Json, completion: Completion, reader: FileReader) -> Json:
         """The prediction that the replies give for the task with this data."""
         controls = self._controls(data, reader)
-        quotes = any(control.kind == "labels" for control in controls)
+        quotes = any(control.quotes for control in controls)
         text = self._read(self.config.source, data, reader).text if quotes else ""
         values = values_from_replies(controls, completion.replies, text, form=self.form)
-        return build_prediction(self.config, self.prompt or "", values, self.model_version)
+        return build_prediction(
+            values,
+            self.model_version,
+            prompt=self.prompt or "",
+            prompt_name=self.config.prompt,
+            to_name=self.config.source.name,
+        )
 
     def _read(self, source: Source, data: Json, reader: FileReader) -> TaskInput:
         return read_input(
@@ -174,7 +182,7 @@ class Plan:
 
     def _show(self, source: Source, data: Json, reader: FileReader) -> str:
         """The text that an object shows; of what is no text, its name."""
-        if source.tag not in KNOWN_OBJECT_TAGS or source.tag == "Image":
+        if source.tag not in READABLE or source.tag == "Image":
             return source.name
         return self._read(source, data, reader).text
 
@@ -202,7 +210,7 @@ def make_plan(
     """
     parameters = resolve_parameters(settings, parse_extra_params(extra_params))
     return Plan(
-        config=parse_labeling_config(label_config, settings.prompt_prefix, settings.fill),
+        config=parse_labeling_config(label_config, settings.prompt_prefix, settings.fill, READABLE),
         parameters=parameters,
         prompt=prompt or parameters.default_prompt,
         dialogue_format=settings.dialogue_format,

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from llm_backend.errors import PromptError
-from llm_backend.labeling.controls import Control
+from llm_backend.labeling.controls import Control, Form
 from llm_backend.labeling.task_data import value_at
 from llm_backend.values import Message, Parameters, TaskInput, TextPart
 
@@ -40,7 +40,7 @@ def build_messages(
 
 
 def controls_message(
-    sections: Mapping[str, str], controls: Sequence[Control], fields: Mapping[str, Any], *, form: str
+    sections: Mapping[str, str], controls: Sequence[Control], fields: Mapping[str, Any], *, form: Form
 ) -> Message:
     """What is added to the prompt: which controls there are, and how to answer for them.
 
@@ -49,12 +49,11 @@ def controls_message(
     """
     described = []
     for control in controls:
-        section = sections.get(f"{control.section}-{form}", sections[control.section])
         header = control.header
         if header.startswith("$"):
             header = _as_text(value_at(header[1:], fields))
-        said = {"name": control.name, "header": f" ({header.strip().rstrip(':')})" if header.strip() else ""}
-        described.append(render(section, said | control.fields()))
+        bracketed = f" ({header.strip().rstrip(':')})" if header.strip() else ""
+        described.append(control.description(bracketed, form))
     return Message("system", render(sections[form], {"controls": "\n".join(described)}))
 
 
