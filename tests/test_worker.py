@@ -174,14 +174,14 @@ def test_an_unexpected_error_in_one_task_is_its_own(
     make_backend: MakeApp, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """It is logged with its traceback, and the others are done."""
-    from llm_backend.asking.plan import Plan
+    from llm_backend.asking import asking
 
-    usual = Plan.completion_request
+    usual = asking.make_question
 
-    def broken(self: Plan, data: Any, *args: Any) -> Any:
-        return 1 / 0 if data["text"] == "text 2" else usual(self, data, *args)
+    def broken(shape: Any, data: Any, *args: Any) -> Any:
+        return 1 / 0 if data["text"] == "text 2" else usual(shape, data, *args)
 
-    monkeypatch.setattr(Plan, "completion_request", broken)
+    monkeypatch.setattr(asking, "make_question", broken)
     backend = make_backend(DEFAULT_PROMPT="p")
     assert predicted(backend.predict(tasks(3))) == [True, False, True]
     assert "ZeroDivisionError" in caplog.text

@@ -30,6 +30,7 @@ _jobs = sa.Table(
     sa.Column("label_config", sa.Text, nullable=False),
     sa.Column("extra_params", sa.Text, nullable=False),
     sa.Column("prompt", sa.Text, nullable=False),
+    sa.Column("shape", sa.Text),
     sa.Column("state", sa.String(16), nullable=False, index=True),
     sa.Column("reason", sa.Text, nullable=False, server_default=""),
     sa.Column("code", sa.String(64), nullable=False, server_default=""),
@@ -86,6 +87,7 @@ class Job:
     label_config: str
     extra_params: Json
     prompt: str
+    shape: str | None
     state: str
     code: str
     reason: str
@@ -212,6 +214,8 @@ class WorkList:
                         code="",
                         reason="",
                         submitted_at=self._database.steady(),
+                        label_config=job.label_config,
+                        shape=job.shape,
                         extra_params=json.dumps(job.extra_params),  # another key makes no other version
                     )
                 )
@@ -567,6 +571,7 @@ def new_job(
     label_config: str,
     extra_params: Mapping[str, Any],
     prompt: str,
+    shape: str,
     submitted_at: float,
 ) -> Job:
     """A job that is about to be submitted; `submitted_at` is `WorkList.now`."""
@@ -577,6 +582,7 @@ def new_job(
         label_config=label_config,
         extra_params=dict(extra_params),
         prompt=prompt,
+        shape=shape,
         state="active",
         code="",
         reason="",
