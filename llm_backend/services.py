@@ -23,8 +23,8 @@ from llm_backend.parameters import parse_extra_params, resolve_parameters
 from llm_backend.providers import Providers
 from llm_backend.reading import FileReader
 from llm_backend.settings import STOP_SECONDS, Settings, load_or_keep_settings, shared_place
-from llm_backend.storage import Database, Projects, StateCheck, StoredCompletions, WorkList
-from llm_backend.storage.write_behind import Recorder
+from llm_backend.storage import Database, Ledger, Projects, StateCheck, StoredCompletions, WorkList
+from llm_backend.storage.write_behind import WriteBehind
 from llm_backend.values import Parameters
 
 _PATIENCE_SECONDS = 1.0  # Prometheus waits ten
@@ -53,7 +53,7 @@ class Services:
     work: WorkList
     providers: Providers
     reader: FileReader
-    recorder: Recorder
+    recorder: WriteBehind
     completer: Completer
     worker: Worker
     delivery: Delivery
@@ -122,7 +122,7 @@ def make_services(settings: Settings, shared: SharedFolder | None = None) -> Ser
         max_retries=settings.llm_max_retries,
         allowed_hosts=settings.allowed_hosts,
     )
-    recorder = Recorder(database, stored, work, owner=owner, on_written=notify)
+    recorder = WriteBehind(database, stored, Ledger(database), work, owner=owner, on_written=notify)
     reader = FileReader(settings)
     completer = Completer(providers, reader, stored, recorder, metrics)
     worker = Worker(

@@ -17,7 +17,7 @@ from llm_backend.providers import Providers
 from llm_backend.reading import FileReader
 from llm_backend.storage import StoredCompletions
 from llm_backend.storage.completions import KeyedReply
-from llm_backend.storage.write_behind import Record, Recorder
+from llm_backend.storage.write_behind import Record, WriteBehind
 from llm_backend.values import Completion, CompletionRequest, Json, Reply
 
 _SAME_REQUEST_SECONDS = 3.0
@@ -32,7 +32,7 @@ class Completer:
         providers: Providers,
         reader: FileReader,
         stored: StoredCompletions,
-        recorder: Recorder,
+        recorder: WriteBehind,
         metrics: Metrics,
     ) -> None:
         self._providers = providers

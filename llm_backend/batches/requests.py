@@ -17,7 +17,7 @@ from llm_backend.operations.metrics import Metrics
 from llm_backend.settings import Settings
 from llm_backend.storage import WorkList
 from llm_backend.storage.work import NewTask, TaskResult, new_job
-from llm_backend.storage.write_behind import Record, Recorder
+from llm_backend.storage.write_behind import Record, WriteBehind
 from llm_backend.values import Json, Usage
 
 _log = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ class Batches:
         work: WorkList,
         worker: Worker,
         completer: Completer,
-        recorder: Recorder,
+        recorder: WriteBehind,
         metrics: Metrics,
         *,
         changed: threading.Condition,

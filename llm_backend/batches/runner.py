@@ -35,7 +35,7 @@ from llm_backend.settings import Settings
 from llm_backend.storage import Job, Projects, WorkItem, WorkList
 from llm_backend.storage.completions import KeyedReply
 from llm_backend.storage.work import Outcome
-from llm_backend.storage.write_behind import Record, Recorder
+from llm_backend.storage.write_behind import Record, WriteBehind
 from llm_backend.values import Completion, Endpoint
 
 _log = logging.getLogger(__name__)
@@ -63,7 +63,7 @@ class Worker:
         projects: Projects,
         work: WorkList,
         completer: Completer,
-        recorder: Recorder,
+        recorder: WriteBehind,
         metrics: Metrics,
         *,
         owner: str,
@@ -264,7 +264,7 @@ class Worker:
             paid = self._paid.get(item.wanted_until, [0, 0])
             paid[0] += completion.prompt_tokens
             paid[1] += completion.completion_tokens
-        self._recorder.put(Record(replies, outcome))
+        self._recorder.put(Record(replies, outcome=outcome))
         with self._lock:
             self._under_way.pop(item.row, None)
         if hopeless is not None:
