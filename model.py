@@ -18,7 +18,8 @@ from llm_backend.ml_base import LabelStudioMLBase
 from llm_backend.operations import logs
 from llm_backend.parameters import check_address, parse_extra_params, require_settings
 from llm_backend.services import Services, services_of_this_process
-from llm_backend.storage import Project, Record
+from llm_backend.storage import Project
+from llm_backend.storage.write_behind import Record
 from llm_backend.values import Json, Usage
 
 _log = logging.getLogger(__name__)

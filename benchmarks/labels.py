@@ -9,10 +9,11 @@ import statistics
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from llm_backend.asking.question import make_question
+from llm_backend.asking.question import labels_of, make_question
 from llm_backend.asking.shape import Shape, Shapes
 from llm_backend.reading import FileReader
 from llm_backend.services import make_services
@@ -69,7 +70,8 @@ def _mean_milliseconds(settings: Any, config: str, data: Json, reply: Reply) -> 
     Reading a picture is another matter: an Image is read as a Text.
     """
     shape = Shapes(settings).shape(config, {}, "What is it about?")
-    shape = replace(shape, source=replace(shape.source, tag="Text")) if shape.source.tag == "Image" else shape
+    if shape.source.tag == "Image":
+        shape = replace(shape, source=replace(shape.source, tag="Text"), reading=None)
     completion = Completion((reply,))
     reader = FileReader(settings)
     taken = []

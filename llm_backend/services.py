@@ -25,7 +25,8 @@ from llm_backend.parameters import parse_extra_params, resolve_parameters
 from llm_backend.providers import Providers
 from llm_backend.reading import FileReader
 from llm_backend.settings import STOP_SECONDS, Settings, load_or_keep_settings, shared_place
-from llm_backend.storage import Database, Projects, StateCheck, StoredCompletions, WorkList, WriteBehind
+from llm_backend.storage import Database, Ledger, Projects, StateCheck, StoredCompletions, WorkList
+from llm_backend.storage.write_behind import WriteBehind
 from llm_backend.values import Parameters
 
 _PATIENCE_SECONDS = 1.0  # Prometheus waits ten
@@ -125,7 +126,7 @@ def make_services(settings: Settings, shared: SharedFolder | None = None) -> Ser
         max_retries=settings.llm_max_retries,
         allowed_hosts=settings.allowed_hosts,
     )
-    writer = WriteBehind(database, stored, work, owner=owner, on_written=notify)
+    writer = WriteBehind(database, stored, Ledger(database), work, owner=owner, on_written=notify)
     reader = FileReader(settings)
     completions = Completions(providers, stored, writer, metrics)
     shapes, asking = Shapes(settings), Asking(completions, reader, metrics)
@@ -147,9 +148,7 @@ def make_services(settings: Settings, shared: SharedFolder | None = None) -> Ser
         asking=asking,
         worker=worker,
         delivery=Delivery(settings, work, stored, owner=owner, stopping=stopping),
-        batches=Batches(
-            settings, work, worker, changed=changed, stopping=stopping
-        ),
+        batches=Batches(settings, work, worker, changed=changed, stopping=stopping),
         places=Places(settings.threads),
         metrics=metrics,
         last_completion=last,

@@ -575,6 +575,7 @@ def test_the_command_succeeds_and_takes_no_work(
         label_config=CLASSIFICATION,
         extra_params={},
         prompt="p",
+        shape="",
         submitted_at=work.now(),
     )
     work.submit(job, [NewTask("1:a", 1, {"text": "a"})], work.now() - 1)

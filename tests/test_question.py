@@ -68,7 +68,9 @@ def test_how_replies_are_asked_for(
 
 
 @pytest.mark.parametrize("response_format", ["auto", "text"])
-def test_the_prompt_reaches_the_model_word_for_word(ask: Callable[..., Question], response_format: str) -> None:
+def test_the_prompt_reaches_the_model_word_for_word(
+    ask: Callable[..., Question], response_format: str
+) -> None:
     """What is added stands in a message of its own, before it."""
     for config in (CLASSIFICATION, RATED, ONLY_TEXT):
         messages = ask(config, RESPONSE_FORMAT=response_format).request.messages

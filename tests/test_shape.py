@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -36,9 +36,11 @@ RATED = CLASSIFICATION.replace("</View>", '<Rating name="stars" toName="text"/><
 OTHER_PREFIX = CLASSIFICATION.replace("</View>", '<TextArea name="ask" toName="text"/></View>')
 
 
-def version(config: str = CLASSIFICATION, extra: Json | None = None, **variables: str) -> str:
+def version(
+    config: str = CLASSIFICATION, extra: Json | None = None, variables: Mapping[str, str] | None = None
+) -> str:
     """The version of a project with this labeling config, extra params and settings."""
-    made = load_settings(OWN | variables, env_file=None)
+    made = load_settings(OWN | dict(variables or {}), env_file=None)
     return Shapes(made).shape(config, extra or {}, None).model_version
 
 
@@ -66,7 +68,7 @@ SHAPES: dict[str, tuple[str, dict[str, str], str]] = {
     "IMAGE_MAX_SIDE": ("512", {}, PICTURE),
     "IMAGE_MAX_PAGES": ("2", {}, PICTURE),
 }
-# What cannot shape one: keys, times, limits, places, and what is done with an answer. Each with another value.
+# What cannot shape one: keys, times, limits, places, what is done with an answer. Each with another value.
 CANNOT: dict[str, str] = {
     "REMEMBER_PROMPT": "submitted",
     "SHOW_ERRORS": "0",
@@ -125,7 +127,7 @@ def test_what_shapes_an_answer_is_in_the_version(name: str, tmp_path: Path) -> N
     if value == "@file":
         value = str(tmp_path / "other.gguf")
         Path(value).touch()
-    assert version(config, **besides) != version(config, **besides | {name: value})
+    assert version(config, variables=besides) != version(config, variables=besides | {name: value})
 
 
 @pytest.mark.parametrize("name", CANNOT)
@@ -133,7 +135,7 @@ def test_what_shapes_an_answer_is_in_the_version(name: str, tmp_path: Path) -> N
 def test_what_cannot_shape_an_answer_is_not_in_the_version(name: str, config: str) -> None:
     """Keys, times, limits and places leave it as it is."""
     pair = {"BASIC_AUTH_USER": "user", "BASIC_AUTH_PASS": "pass"} if name.startswith("BASIC_AUTH") else {}
-    assert version(config) == version(config, **pair | {name: CANNOT[name]})
+    assert version(config) == version(config, variables=pair | {name: CANNOT[name]})
 
 
 @pytest.mark.parametrize(("name", "value", "besides", "config"), NOT_IN_FORCE)
@@ -141,7 +143,7 @@ def test_what_is_not_in_force_is_not_in_the_version(
     name: str, value: str, besides: dict[str, str], config: str
 ) -> None:
     """A setting that this project does not use changes nothing for it."""
-    assert version(config, **besides) == version(config, **besides | {name: value})
+    assert version(config, variables=besides) == version(config, variables=besides | {name: value})
 
 
 # The same for extra params: another value, and the extra params that must be beside it.
@@ -179,7 +181,7 @@ def test_a_project_s_key_is_not_in_the_version() -> None:
 
 def test_an_extra_param_that_says_what_the_setting_says_changes_nothing() -> None:
     """The value counts, not where it comes from."""
-    assert version(extra={"temperature": 0.2}) == version(TEMPERATURE="0.2")
+    assert version(extra={"temperature": 0.2}) == version(variables={"TEMPERATURE": "0.2"})
 
 
 # Attributes of a labeling config: before, after.
@@ -200,12 +202,15 @@ OTHER_ATTRIBUTES = [
     ("<View>", '<View className="wide" style="color: red">'),
     ('value="$text"', 'value="$text" granularity="word" showLabels="false"'),
     ('value="$text"', 'value="$text" nameKey="who" textKey="said" savetextresult="yes"'),
-    ('name="response"', 'name="response" rows="3" editable="true" maxSubmissions="1" showSubmitButton="false"'),
+    (
+        'name="response"',
+        'name="response" rows="3" editable="true" maxSubmissions="1"',
+    ),
     ('choice="multiple"', 'choice="multiple" layout="inline" showInline="true"'),
     ('value="Sarcastic"', 'value="Sarcastic" hotkey="1" background="red" selected="true"'),
     ("</View>", '<Rating name="r" toName="text"/></View>'),
     ("</View>", "<!-- a comment --></View>"),
-    ("</View>", '<Style>.a { color: red; }</Style></View>'),
+    ("</View>", "<Style>.a { color: red; }</Style></View>"),
 ]
 
 
@@ -236,38 +241,40 @@ REPLIES = [
     "One",
     "c: Two\nstars: 2",
 ]
-parts = st.fixed_dictionaries(
-    {
-        "object": st.sampled_from(["text", "utterance"]),
-        "value": st.sampled_from(["$text", "$other", "About: $text"]),
-        "tag": st.sampled_from(["Text", "HyperText"]),
-        "prompt": st.sampled_from(["prompt", "prompt_b"]),
-        "response": st.sampled_from(["", "response", "answer"]),
-        "choice": st.sampled_from(["single", "multiple"]),
-        "labels": st.lists(st.sampled_from(["One", "Two", "Sarcastic", "one"]), min_size=1, max_size=3, unique=True),
-        "alias": st.sampled_from(["", "x"]),
-        "hint": st.sampled_from(["", "a hint"]),
-        "header": st.sampled_from(["", "Which?", "$other"]),
-        "stars": st.sampled_from([None, 3, 5]),
-        "rows": st.sampled_from(["1", "5"]),
-    }
-)
+LABELS = ["One", "Two", "Sarcastic", "one"]
+PARTS: dict[str, st.SearchStrategy[Any]] = {
+    "object": st.sampled_from(["text", "utterance"]),
+    "value": st.sampled_from(["$text", "$other", "About: $text"]),
+    "tag": st.sampled_from(["Text", "HyperText"]),
+    "prompt": st.sampled_from(["prompt", "prompt_b"]),
+    "response": st.sampled_from(["", "response", "answer"]),
+    "choice": st.sampled_from(["single", "multiple"]),
+    "labels": st.lists(st.sampled_from(LABELS), min_size=1, max_size=3, unique=True),
+    "alias": st.sampled_from(["", "x"]),
+    "hint": st.sampled_from(["", "a hint"]),
+    "header": st.sampled_from(["", "Which?", "$other"]),
+    "stars": st.sampled_from([None, 3, 5]),
+    "rows": st.sampled_from(["1", "5"]),
+}
+parts = st.fixed_dictionaries(PARTS)
 
 
 def labeling_config(part: dict[str, Any]) -> str:
     """A labeling config of these parts."""
     name = part["object"]
-    attributes = f'{f" alias={part["alias"]!r}" if part["alias"] else ""}{f" hint={part["hint"]!r}" if part["hint"] else ""}'
-    labels = "".join(f'<Choice value="{label}"{attributes if n == 0 else ""}/>' for n, label in enumerate(part["labels"]))
-    return (
-        f'<View><{part["tag"]} name="{name}" value="{part["value"]}"/>'
-        f'<TextArea name="{part["prompt"]}" toName="{name}" rows="{part["rows"]}"/>'
-        + (f'<TextArea name="{part["response"]}" toName="{name}"/>' if part["response"] else "")
-        + (f'<Header value="{part["header"]}"/>' if part["header"] else "")
-        + f'<Choices name="c" toName="{name}" choice="{part["choice"]}">{labels}</Choices>'
-        + (f'<Rating name="stars" toName="{name}" maxRating="{part["stars"]}" llm="true"/>' if part["stars"] else "")
-        + "</View>"
-    )
+    first = "".join(f' {attribute}="{part[attribute]}"' for attribute in ("alias", "hint") if part[attribute])
+    labels = [
+        f'<Choice value="{label}"{"" if number else first}/>' for number, label in enumerate(part["labels"])
+    ]
+    tags = [
+        f'<{part["tag"]} name="{name}" value="{part["value"]}"/>',
+        f'<TextArea name="{part["prompt"]}" toName="{name}" rows="{part["rows"]}"/>',
+        part["response"] and f'<TextArea name="{part["response"]}" toName="{name}"/>',
+        part["header"] and f'<Header value="{part["header"]}"/>',
+        f'<Choices name="c" toName="{name}" choice="{part["choice"]}">{"".join(labels)}</Choices>',
+        part["stars"] and f'<Rating name="stars" toName="{name}" maxRating="{part["stars"]}" llm="true"/>',
+    ]
+    return f"<View>{''.join(filter(None, tags))}</View>"
 
 
 def behaviour(shape: Shape) -> Any:
@@ -284,13 +291,12 @@ def behaviour(shape: Shape) -> Any:
 SHAPES_OF_DEFAULTS = Shapes(load_settings(OWN | {"DEFAULT_PROMPT": "Which?"}, env_file=None))
 
 
-@given(parts, parts, st.sets(st.sampled_from(["object", "value", "tag", "prompt", "response", "choice", "labels",
-                                               "alias", "hint", "header", "stars", "rows"]), max_size=2))
+@given(parts, parts, st.sets(st.sampled_from(sorted(PARTS)), max_size=2))
 @settings(deadline=None, max_examples=300)
 def test_whatever_differs_in_what_is_sent_or_read_differs_in_the_version(
     one: dict[str, Any], other: dict[str, Any], changed: set[str]
 ) -> None:
-    """Two labeling configs that differ in a few parts: if messages, schema or reading differ, the versions do."""
+    """Two labeling configs differ in some parts: if messages, schema or reading do, so do the versions."""
     other = one | {name: other[name] for name in changed}
     shapes = [SHAPES_OF_DEFAULTS.shape(labeling_config(part), {}, None) for part in (one, other)]
     seen = [behaviour(shape) for shape in shapes]

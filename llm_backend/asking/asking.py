@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from llm_backend.asking.completions import Call, Completions, Purpose
 from llm_backend.asking.question import make_question
 from llm_backend.asking.shape import Access, Shape
-from llm_backend.errors import BackendError, PicturesRefusedError
+from llm_backend.errors import PicturesRefusedError
 from llm_backend.label_studio.regions import values_of
 from llm_backend.operations.metrics import Metrics
 from llm_backend.reading import FileReader
@@ -35,8 +35,8 @@ class Asking:
     ) -> Predicted:
         """The prediction for a task, counted. Where the model refuses pictures, it gets their text.
 
-        Who gives the prediction away, or stores it, has its `proposal` written. A failure is counted where it is
-        final, which a batch decides for itself.
+        Whoever shows the prediction, or stores it, queues its `proposal` to be written. A failure is counted
+        by whoever knows that it is final.
 
         Raises:
             RateLimitedError: the endpoint asks to slow down; only for a batch.
@@ -44,20 +44,15 @@ class Asking:
         """
         task_id = task_id_of(task)
         call = Call(purpose, access.endpoint, project, task_id)
+        question = make_question(shape, task["data"], self._reader, access.label_studio)
         try:
-            question = make_question(shape, task["data"], self._reader, access.label_studio)
-            try:
-                completion = self._completions.get(question, call)
-            except PicturesRefusedError:
-                if question.without_pictures is None:
-                    raise
-                question = question.without_pictures()
-                completion = self._completions.get(question, call)
-            prediction = question.prediction(completion)
-        except BackendError as error:
-            if purpose.is_for_person:
-                self._metrics.task(error.code)
-            raise
+            completion = self._completions.get(question, call)
+        except PicturesRefusedError:
+            if question.without_pictures is None:
+                raise
+            question = question.without_pictures()
+            completion = self._completions.get(question, call)
+        prediction = question.prediction(completion)
         self._metrics.task("predicted")
         proposal = Proposal(
             project=project,
@@ -74,5 +69,6 @@ class Asking:
 def task_id_of(task: Json) -> int | None:
     """Label Studio's number of the task; None for what else a client may send."""
     task_id = task.get("id")
-    is_number = isinstance(task_id, int) and not isinstance(task_id, bool)
-    return task_id if is_number and 0 <= task_id < 2**63 else None
+    if not isinstance(task_id, int) or isinstance(task_id, bool):
+        return None
+    return task_id if 0 <= task_id < 2**63 else None

@@ -15,9 +15,10 @@ from llm_backend.asking.question import Question
 from llm_backend.errors import CompletionError
 from llm_backend.operations.metrics import Metrics
 from llm_backend.providers import Providers
-from llm_backend.storage import Record, StoredCompletions, WriteBehind
+from llm_backend.storage import StoredCompletions
 from llm_backend.storage.completions import KeyedReply
 from llm_backend.storage.ledger import Payment
+from llm_backend.storage.write_behind import Record, WriteBehind
 from llm_backend.values import Completion, CompletionRequest, Endpoint
 
 _SAME_REQUEST_SECONDS = 3.0
@@ -70,8 +71,9 @@ class Completions:
     def get(self, question: Question, call: Call) -> Completion:
         """The completion; its tokens are those that were paid for now.
 
-        A person gets a new one: only the same request within 3 seconds, which Label Studio makes when a person
-        submits, shares the first one's answer. Who asks for what is being asked for waits for that answer.
+        A person gets a new one. Only the same request within 3 seconds, which Label Studio makes when a
+        person submits, shares the first one's answer. A question that is under way is not asked twice: the
+        second caller waits for the answer.
 
         Raises:
             RateLimitedError: the endpoint asks to slow down; only for a batch: for people this is waited for.

@@ -59,7 +59,9 @@ def wording(controls: Sequence[Control], form: str) -> tuple[str, ...]:
     return (sections[form], *templates)
 
 
-def controls_message(wording: Sequence[str], controls: Sequence[Control], fields: Mapping[str, Any]) -> Message:
+def controls_message(
+    wording: Sequence[str], controls: Sequence[Control], fields: Mapping[str, Any]
+) -> Message:
     """What is added to the prompt: which controls there are, and how to answer for them.
 
     `fields` are the task's: a Header's `$field` stands for one of them.

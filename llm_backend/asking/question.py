@@ -1,17 +1,17 @@
-"""Shape + task → `Question`: the task is read once, for what is sent and for what is understood of the reply."""
+"""Shape + task → `Question`: the task is read once, to ask and to understand the reply."""
 
 import functools
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, fields, replace
 
 from llm_backend.asking.prompts import build_messages, controls_message
 from llm_backend.asking.shape import Shape
 from llm_backend.label_studio.files import LabelStudio
 from llm_backend.label_studio.regions import build_prediction
-from llm_backend.labeling.config import KNOWN_OBJECT_TAGS, labels_of
-from llm_backend.labeling.controls import Control, response_format
+from llm_backend.labeling.config import KNOWN_OBJECT_TAGS
+from llm_backend.labeling.controls import Choices, Control, response_format
 from llm_backend.labeling.replies import values_from_replies
 from llm_backend.labeling.source import Source
 from llm_backend.labeling.task_data import variable
@@ -87,10 +87,20 @@ def make_question(shape: Shape, data: Json, reader: FileReader, label_studio: La
         return _question(shape, data, controls, read(shape.source, replace(images, image_input="ocr")))
 
     question = _question(shape, data, controls, main)
-    return replace(question, without_pictures=with_text) if main.pictures and images.image_input == "auto" else question
+    return (
+        replace(question, without_pictures=with_text)
+        if main.pictures and images.image_input == "auto"
+        else question
+    )
 
 
 _NO_IMAGES = ImageOptions("ocr", (), 0, 0)
+
+
+def labels_of(controls: Iterable[Control]) -> tuple[str, ...]:
+    """All labels that can be ticked, as the model is shown them, each once, in order."""
+    choices = (control for control in controls if isinstance(control, Choices))
+    return tuple(dict.fromkeys(label.value for control in choices for label in control.labels))
 
 
 def _question(shape: Shape, data: Json, controls: tuple[Control, ...], main: TaskInput) -> Question:

@@ -31,11 +31,11 @@ from llm_backend.errors import (
 )
 from llm_backend.operations import logs
 from llm_backend.operations.metrics import Metrics
-from llm_backend.reading import label_studio_for
 from llm_backend.settings import Settings
-from llm_backend.storage import Job, Projects, Record, WorkItem, WorkList, WriteBehind
-from llm_backend.storage.work import Outcome
+from llm_backend.storage import Job, Projects, WorkItem, WorkList
 from llm_backend.storage.ledger import Proposal
+from llm_backend.storage.work import Outcome
+from llm_backend.storage.write_behind import Record, WriteBehind
 from llm_backend.values import Completion, Endpoint, Json
 
 _log = logging.getLogger(__name__)

@@ -19,9 +19,10 @@ from llm_backend.asking.shape import Shape
 from llm_backend.checkup.findings import Finding, failed, found, ok, summary, warning, within
 from llm_backend.checkup.label_studio import VisitError, as_dict, refused_address, unreachable
 from llm_backend.errors import BackendError, StorageError, reason_phrase
+from llm_backend.label_studio import files
 from llm_backend.labeling.config import LabelingConfig
 from llm_backend.parameters import check_address, parse_extra_params, require_settings
-from llm_backend.reading import FileReader, label_studio_for
+from llm_backend.reading import FileReader
 from llm_backend.services import Services
 from llm_backend.settings import Settings
 from llm_backend.storage import Project
@@ -120,7 +121,9 @@ class Projects:
             problems = [problem for problem in problems if told not in problem.text]
             problems.append(failed(error.reason))
         else:
-            problems += self._labeling_config(self._services.shapes.config(str(project.get("label_config") or "")))
+            problems += self._labeling_config(
+                self._services.shapes.config(str(project.get("label_config") or ""))
+            )
             problems += self._first_task(project, shape, self._files_of(key, known))
             if shape.prompt is None:
                 prompt = "none"
@@ -182,14 +185,14 @@ class Projects:
         """
         shapes = self._services.shapes
         extra = parse_extra_params(model.get("extra_params")).as_json()
-        shape = shapes.shape(str(project.get("label_config") or ""), extra, known.prompt)
+        shape = shapes.shape(_label_config(project), extra, known.prompt)
         parameters = shapes.parameters(extra)
         require_settings(parameters)
         check_address(parameters, self._settings)
         return shape
 
-    def _files_of(self, key: str, known: Project) -> Files | None:
-        return label_studio_for(
+    def _files_of(self, key: str, known: Project) -> files.LabelStudio | None:
+        return files.label_studio_for(
             self._settings, key, setup_url=known.label_studio_url, setup_token=known.label_studio_token
         )
 
@@ -208,7 +211,7 @@ class Projects:
                 )
 
     def _first_task(
-        self, project: Json, shape: Shape, label_studio: Files | None
+        self, project: Json, shape: Shape, label_studio: files.LabelStudio | None
     ) -> Iterator[Finding]:
         """Whether what the labeling config and the prompt name is in the first task, files included."""
         tasks = _asked(
@@ -277,6 +280,10 @@ class Projects:
             return self._services.projects.get(key)
         except StorageError:  # which is a finding of its own
             return Project()
+
+
+def _label_config(project: Json) -> str:
+    return str(project.get("label_config") or "")
 
 
 def _asked(ask: Callable[[], Any]) -> Any:

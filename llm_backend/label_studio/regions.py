@@ -1,8 +1,10 @@
 """Values → regions → prediction, in the shapes of Label Studio's protocol. Plain functions, no I/O."""
 
 import uuid
+from collections.abc import Sequence
 
 from llm_backend.labeling.config import LabelingConfig
+from llm_backend.labeling.controls import Control
 from llm_backend.values import ControlValue, ControlValues, Json
 
 # Values that the page takes for "nothing"; the other kinds of control have none.
@@ -17,6 +19,14 @@ def build_prediction(
     regions += [_region(to_name, value) for value in values.values]
     score = {} if values.score is None else {"score": values.score}
     return {"result": regions, "model_version": model_version} | score
+
+
+def values_of(controls: Sequence[Control], regions: Sequence[Json]) -> Json:
+    """What regions say, by the name of the control: what was proposed, or what a person made of it."""
+    return {
+        control.name: [region["value"] for region in regions if region.get("from_name") == control.name]
+        for control in controls
+    }
 
 
 def empty_prediction() -> Json:

@@ -4,9 +4,11 @@ A plain function of the XML's text, cached by it. label-studio-sdk does the pars
 """
 
 import functools
+import hashlib
+import json
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from label_studio_sdk.label_interface.control_tags import ControlTag
@@ -51,11 +53,22 @@ class LabelingConfig:
     controls: tuple[Control, ...]
     left_alone: tuple[str, ...] = ()
 
+    @property
+    def choices(self) -> tuple[Choices, ...]:
+        """The Choices among the controls."""
+        return tuple(control for control in self.controls if isinstance(control, Choices))
 
-def labels_of(controls: Iterable[Control]) -> tuple[str, ...]:
-    """All labels that can be ticked, as the model is shown them, each once, in order."""
-    choices = (control for control in controls if isinstance(control, Choices))
-    return tuple(dict.fromkeys(label.value for control in choices for label in control.labels))
+    @functools.cached_property
+    def labels(self) -> tuple[str, ...]:
+        """All labels that can be ticked, as the model is shown them, each once, in order."""
+        return tuple(dict.fromkeys(label.value for choices in self.choices for label in choices.labels))
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """Hex digest of all in the config that shapes an answer."""
+        controls = [[control.kind, asdict(control)] for control in self.controls]
+        shapes = [asdict(self.source), self.prompt, self.response, controls]
+        return hashlib.sha256(json.dumps(shapes).encode()).hexdigest()
 
 
 @functools.lru_cache(maxsize=256)
