@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llm_backend.asking.prompts import controls_message, sections_of
+from llm_backend.asking.prompts import controls_message, wording
 from llm_backend.errors import LabelingConfigError
 from llm_backend.label_studio.regions import build_prediction
 from llm_backend.labeling.config import LabelingConfig, parse_labeling_config
@@ -45,7 +45,7 @@ def config(control: str, fill: str = "all") -> LabelingConfig:
 
 def predicted(values: ControlValues) -> Json:
     """The prediction that these values make."""
-    return build_prediction(values, "m", prompt="p", prompt_name="prompt", to_name="text")
+    return build_prediction("prompt", "text", "p", values, "m")
 
 
 def filled(control: str, answer: Any, data: Json | None = None) -> list[Any]:
@@ -335,9 +335,9 @@ def test_the_description_of_every_kind_stays_what_it_is() -> None:
     described = config(f'{ALL}{more}<Header value="$question"/>{hinted}').controls
     assert {type(control) for control in described} == set(CONTROLS.values())
     controls = [control.for_task({}, lambda source: f"the {source.name} {{x}}") for control in described]
-    sections = sections_of((ROOT / "prompt_templates" / "controls.txt").read_text())
-    for form in ("json", "lines"):
-        message = controls_message(sections, controls, {"question": "Is it well done?"}, form=form)
+    forms: tuple[Form, ...] = ("json", "lines")
+    for form in forms:
+        message = controls_message(wording(controls, form), controls, {"question": "Is it well done?"})
         expected = (ROOT / "tests" / "descriptions" / f"{form}.txt").read_text()
         assert (message.role, message.content) == ("system", expected)
 
@@ -469,7 +469,7 @@ def test_odd_attributes_break_nothing(control: str) -> None:
     """What no number or format should be gives a schema of a usual size, and a reply is still read."""
     [parsed] = config(control).controls
     assert len(json.dumps(response_format([parsed]))) < 2000
-    assert parsed.description("", "json")
+    assert parsed.fields() is not None
     parsed.read("3", TEXT)
 
 
@@ -493,9 +493,10 @@ class Dial(Control):
         """The colors stand in an attribute."""
         return cls(tag.name, tuple(tag.text("colors").split()), header=tag.header)
 
+    @property
     def wanted(self) -> str:
         """All colors."""
-        return f"one of {self.colors}"
+        return "one of " + " ".join(self.colors)
 
     def schema(self, *, enumerated: bool) -> Json:
         """A string."""
@@ -530,8 +531,8 @@ def test_a_kind_is_one_class_and_one_registration(
     assert parsed.left_alone == ()
     [control] = parsed.controls
     assert list(response_format([control])["json_schema"]["schema"]["properties"]) == ["x"]
-    message = controls_message({form: "{controls}"}, [control], {}, form=form)
-    assert message.content == "\"x\" (Which?): one of ('red', 'blue')"
+    message = controls_message(wording([control], form), [control], {})
+    assert '\n"x" (Which?): one of red blue\n' in message.content
     values = values_from_replies([control], [Reply(reply)], "", form=form)
     [_, region] = predicted(values)["result"]
     assert (region["from_name"], region["type"], region["value"]) == ("x", "dial", {"color": "red"})

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from llm_backend.asking.question import labels_of
 from llm_backend.errors import LabelingConfigError, reason_phrase
 from llm_backend.labeling.config import LabelingConfig, parse_labeling_config
 from llm_backend.labeling.controls import Label
@@ -132,7 +133,7 @@ def test_choices() -> None:
         "radio": False,
     }
     assert choices_of(config)[0].labels == (Label("Yes", "Yes"), Label("No", "No"))
-    assert config.labels == ("Yes", "No")
+    assert labels_of(config.controls) == ("Yes", "No")
     assert config.response is None
 
 
@@ -158,7 +159,7 @@ def test_labels_may_stand_deeper() -> None:
             '<Choice value="parent"><Choice value="child"/></Choice></Choices>',
         )
     )
-    assert config.labels == ("a", "b", "parent")
+    assert labels_of(config.controls) == ("a", "b", "parent")
 
 
 def test_other_controls_are_left_alone() -> None:
@@ -171,7 +172,7 @@ def test_other_controls_are_left_alone() -> None:
             '<Rating name="r" toName="text"/><Labels name="l" toName="text"><Label value="y"/></Labels>',
         )
     )
-    assert (config.response, choices_of(config), config.labels) == ("response", [], ())
+    assert (config.response, choices_of(config), labels_of(config.controls)) == ("response", [], ())
 
 
 @pytest.mark.parametrize(

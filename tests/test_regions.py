@@ -23,12 +23,6 @@ ONLY_CHOICES = parse_labeling_config(
 )
 
 
-def predicted(config: LabelingConfig, prompt: str, values: ControlValues) -> Json:
-    """The prediction that these values make."""
-    to_name = config.source.name
-    return build_prediction(values, "m-1", prompt=prompt, prompt_name=config.prompt, to_name=to_name)
-
-
 def built(
     config: LabelingConfig, prompt: str, texts: tuple[str, ...], choices: Mapping[str, tuple[str, ...]]
 ) -> Json:
@@ -39,7 +33,9 @@ def built(
     values += [
         ControlValue(name, "choices", {"choices": list(labels)}) for name, labels in choices.items() if labels
     ]
-    prediction = predicted(config, prompt, ControlValues(tuple(values)))
+    prediction = build_prediction(
+        config.prompt, config.source.name, prompt, ControlValues(tuple(values)), "m-1"
+    )
     assert config.interface.validate_prediction(prediction, return_errors=True) == []
     return prediction
 
@@ -117,7 +113,7 @@ def span(start: int, region_id: str = "") -> Json:
 def spans_at(*starts: int) -> Json:
     """A prediction of pieces of text that begin at these places."""
     values = [ControlValue("entities", "labels", span(start)["value"], 0.5) for start in starts]
-    return predicted(CONFIG, "p", ControlValues(tuple(values), 0.5))
+    return build_prediction(CONFIG.prompt, CONFIG.source.name, "p", ControlValues(tuple(values), 0.5), "m-1")
 
 
 def test_scores_are_those_of_regions_and_of_the_prediction() -> None:
@@ -138,8 +134,8 @@ def test_what_an_answer_leaves_out_is_emptied(kind: str, empty: Json) -> None:
         "default",
         READABLE,
     )
-    prediction = predicted(config, "p", ControlValues())
+    prediction = build_prediction(config.prompt, config.source.name, "p", ControlValues(), "m-1")
     context = {"result": [{"from_name": kind}, {"from_name": ["odd"]}, None]}
-    clear_stale(prediction, context, config.controls, to_name=config.source.name)
+    clear_stale(config.controls, config.source.name, prediction, context)
     assert values_by_control(prediction)[kind] == empty
     assert config.interface.validate_prediction(prediction, return_errors=True) == []

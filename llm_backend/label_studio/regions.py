@@ -12,12 +12,17 @@ from llm_backend.values import ControlValue, ControlValues, Json
 
 
 def build_prediction(
-    values: ControlValues, model_version: str, *, prompt: str, prompt_name: str, to_name: str
+    prompt_name: str, to_name: str, prompt: str, values: ControlValues, model_version: str
 ) -> Json:
     """A prediction: a region for the prompt that was used, and one for each control that has a value."""
     regions = _regions([_text(prompt_name, prompt), *values.values], to_name)
     score = {} if values.score is None else {"score": values.score}
     return {"result": regions, "model_version": model_version} | score
+
+
+def values_of(controls: Sequence[Control], regions: Sequence[Json]) -> Json:
+    """What regions say, by the name of the control: what was proposed, or what a person made of it."""
+    return {control.name: control.from_regions(regions) for control in controls}
 
 
 def empty_prediction() -> Json:
@@ -26,7 +31,7 @@ def empty_prediction() -> Json:
 
 
 def error_prediction(
-    reason: str, response_name: str, *, prompt: str | None, prompt_name: str, to_name: str
+    prompt_name: str, to_name: str, prompt: str | None, response_name: str, reason: str
 ) -> Json:
     """A prediction that shows a person, in the response box, why there is none: Label Studio shows no error.
 
@@ -36,7 +41,7 @@ def error_prediction(
     return {"result": _regions([*texts, _text(response_name, f"\u26a0 {reason}")], to_name)}
 
 
-def clear_stale(prediction: Json, context: Json, controls: Sequence[Control], *, to_name: str) -> None:
+def clear_stale(controls: Sequence[Control], to_name: str, prediction: Json, context: Json) -> None:
     """Empties the controls that the context shows and the prediction does not fill.
 
     Label Studio replaces only controls for which a region comes: an earlier label would stay ticked. Pieces

@@ -4,11 +4,9 @@ A plain function of the XML's text, cached by it. label-studio-sdk does the pars
 """
 
 import functools
-import hashlib
-import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from label_studio_sdk.label_interface.control_tags import ControlTag
@@ -38,18 +36,6 @@ class LabelingConfig:
     response: str | None
     controls: tuple[Control, ...]
     left_alone: tuple[str, ...] = ()
-
-    @functools.cached_property
-    def labels(self) -> tuple[str, ...]:
-        """All labels that stand for `{labels}`, as the model is shown them, each once, in order."""
-        return tuple(dict.fromkeys(label for control in self.controls for label in control.listed_labels))
-
-    @functools.cached_property
-    def digest(self) -> str:
-        """Hex digest of all in the config that shapes an answer."""
-        controls = [[control.kind, asdict(control)] for control in self.controls]
-        shapes = [asdict(self.source), self.prompt, self.response, controls]
-        return hashlib.sha256(json.dumps(shapes).encode()).hexdigest()
 
 
 @functools.lru_cache(maxsize=256)

@@ -47,6 +47,8 @@ class Control:
     closed: ClassVar[bool] = True
     # The control is read from the text of the task, so that a reply is understood only beside that text.
     quotes: ClassVar[bool] = False
+    # The dataclasses that its fields hold, besides `Source`.
+    parts: ClassVar[tuple[type, ...]] = ()
     # The region value that Label Studio's page takes for "nothing", where there is one.
     empty: ClassVar[Json | None] = None
 
@@ -91,13 +93,21 @@ class Control:
         """
         return self
 
-    def description(self, header: str, form: Form) -> str:
-        """What the model is told of the control. `header` is empty, or in brackets with a space before it."""
-        return f'"{self.name}"{header}: {self.wanted()}'
+    def wording(self, form: Form) -> str:
+        """A template for what the model is told, with placeholders for `name`, `header` and all `fields`.
 
+        The header is empty, or in brackets with a space before it.
+        """
+        return '"{name}"{header}: ' + self.wanted
+
+    @property
     def wanted(self) -> str:
-        """The part of the description that says which values there are."""
+        """The part of the wording that says which values there are."""
         raise NotImplementedError
+
+    def fields(self) -> dict[str, str]:
+        """What the control's own placeholders stand for."""
+        return {}
 
     def schema(self, *, enumerated: bool) -> Json:
         """The JSON schema of the control's property, in the subset that all strict modes know.
@@ -122,7 +132,7 @@ class Control:
         """The `value` of each region that the picks make, and the picks that it stands for."""
         raise NotImplementedError
 
-    def from_regions(self, regions: Iterable[Any]) -> Any:
+    def from_regions(self, regions: Any) -> Any:
         """What regions say of this control, as a JSON value in one canonical form: undoes `region_values`.
 
         `regions` are those of a prediction or an annotation; those of other controls, and malformed ones, say
@@ -130,7 +140,7 @@ class Control:
         """
         return self.from_values(
             region["value"]
-            for region in regions
+            for region in (regions if isinstance(regions, (list, tuple)) else ())
             if isinstance(region, dict)
             and region.get("from_name") == self.name
             and isinstance(region.get("value"), dict)

@@ -44,9 +44,10 @@ class Choices(Labelled):
         multiple = tag.text("choice") == "multiple"
         return cls(tag.name, labels, "" if labels else tag.field, multiple=multiple, header=tag.header)
 
+    @property
     def wanted(self) -> str:
         which = "all labels that fit" if self.multiple else "the one label that fits"
-        return f"{which}, out of this list:\n{self.described_labels}"
+        return which + ", out of this list:\n{labels}"
 
     def schema(self, *, enumerated: bool) -> Json:
         label = string_schema(self.options(), enumerated=enumerated)

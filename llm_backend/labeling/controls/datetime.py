@@ -28,6 +28,7 @@ class DateTime(Control):
         only = tuple(part.strip() for part in tag.text("only").split(",") if part.strip())
         return cls(tag.name, only, *map(tag.text, ("format", "min", "max")), header=tag.header)
 
+    @property
     def wanted(self) -> str:
         if self._is_time:
             like = "a time of day like 14:30"

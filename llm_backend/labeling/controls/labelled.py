@@ -28,6 +28,7 @@ class Labelled(Control):
     labels: tuple[Label, ...]
     labels_from: str = ""
 
+    parts: ClassVar[tuple[type, ...]] = (Label,)
     # The tag of one label.
     child: ClassVar[str]
 
@@ -50,12 +51,9 @@ class Labelled(Control):
         """The labels made ready to be looked for, numbered as in `labels`."""
         return vocabulary(tuple(label.value for label in self.labels))
 
-    @property
-    def described_labels(self) -> str:
-        """A line for each label, with its hint."""
-        return "\n".join(
-            f"  {label.value}{f' ({label.hint})' if label.hint else ''}" for label in self.labels
-        )
+    def fields(self) -> dict[str, str]:
+        lines = (f"  {label.value}{f' ({label.hint})' if label.hint else ''}" for label in self.labels)
+        return {"labels": "\n".join(lines)}
 
     @functools.cached_property
     def _options(self) -> tuple[str, ...]:

@@ -48,19 +48,20 @@ class Labels(Labelled):
         labels = config_labels(tag, cls.child)
         return cls(tag.name, labels, "" if labels else tag.field, header=tag.header)
 
-    def description(self, header: str, form: Form) -> str:
+    def wording(self, form: Form) -> str:
         if form == "lines":
             return (
                 "For each piece of the text that one of these labels is for, a line: LABEL: the piece, "
-                f"copied exactly from the text. The labels:\n{self.described_labels}"
+                "copied exactly from the text. The labels:\n{labels}"
             )
-        return super().description(header, form)
+        return super().wording(form)
 
+    @property
     def wanted(self) -> str:
         return (
             'the pieces of the text that these labels are for. Each has its "quote", copied exactly from the '
             'text; its "label"; and its "occurrence": null for every place where the quote stands, 1 for the '
-            f"first, 2 for the second. The labels:\n{self.described_labels}"
+            "first, 2 for the second. The labels:\n{labels}"
         )
 
     def schema(self, *, enumerated: bool) -> Json:

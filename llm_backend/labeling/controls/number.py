@@ -28,10 +28,14 @@ class Number(Control):
     def from_tag(cls, tag: Tag) -> Self:
         return cls(tag.name, tag.number("min"), tag.number("max"), tag.number("step"), header=tag.header)
 
+    @property
     def wanted(self) -> str:
+        return "a number{bounds}, or null when there is none"
+
+    def fields(self) -> dict[str, str]:
         bounds = {"at least": self.minimum, "at most": self.maximum, "in steps of": self.step}
-        said = "".join(f", {name} {shortest(value)}" for name, value in bounds.items() if value is not None)
-        return f"a number{said}, or null when there is none"
+        said = (f", {name} {shortest(value)}" for name, value in bounds.items() if value is not None)
+        return {"bounds": "".join(said)}
 
     def schema(self, *, enumerated: bool) -> Json:
         number: Json = {"type": "number"}

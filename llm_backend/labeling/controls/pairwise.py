@@ -39,11 +39,12 @@ class Pairwise(Control):
         left, right = map(show, self.sides)
         return replace(self, left=left, right=right)
 
+    @property
     def wanted(self) -> str:
-        return (
-            '"left" or "right", whichever of these two is to be chosen.\n'
-            f"  left: {self.left}\n  right: {self.right}"
-        )
+        return '"left" or "right", whichever of these two is to be chosen.\n  left: {left}\n  right: {right}'
+
+    def fields(self) -> dict[str, str]:
+        return {"left": self.left, "right": self.right}
 
     def schema(self, *, enumerated: bool) -> Json:
         return {"type": "string", "enum": list(_SIDES)}

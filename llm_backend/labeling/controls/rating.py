@@ -28,8 +28,12 @@ class Rating(Control):
             raise LabelingConfigError("its maxRating must be 1 or more")
         return cls(tag.name, max_rating, header=tag.header)
 
+    @property
     def wanted(self) -> str:
-        return f"a rating from 1 to {self.max_rating}, as a whole number"
+        return "a rating from 1 to {max}, as a whole number"
+
+    def fields(self) -> dict[str, str]:
+        return {"max": str(self.max_rating)}
 
     def schema(self, *, enumerated: bool) -> Json:
         if self.max_rating > MAX_ENUMERATED_NUMBERS:

@@ -36,6 +36,7 @@ class Taxonomy(Control):
     labels_from: str = ""
 
     kind: ClassVar[str] = "taxonomy"
+    parts: ClassVar[tuple[type, ...]] = (Node,)
     empty: ClassVar[Json | None] = {"taxonomy": []}
 
     @property
@@ -59,12 +60,16 @@ class Taxonomy(Control):
             return self
         return replace(self, nodes=tuple(_task_nodes(value_at(self.labels_from, data))))
 
+    @property
     def wanted(self) -> str:
         ending = " down to an entry that has none below it" if self.leafs_only else ""
         return (
-            f'all that fit out of this tree, each as its whole path{ending}, joined with "{_SEPARATOR}":\n'
-            f"{self._tree}"
+            f"all that fit out of this tree, each as its whole path{ending}, "
+            f'joined with "{_SEPARATOR}":\n{{labels}}'
         )
+
+    def fields(self) -> dict[str, str]:
+        return {"labels": self._tree}
 
     def options(self) -> tuple[str, ...]:
         return tuple(self._by_path)

@@ -31,11 +31,12 @@ class TextArea(Control):
     def from_tag(cls, tag: Tag) -> Self:
         return cls(tag.name, is_response=tag.is_response, header=tag.header)
 
-    def description(self, header: str, form: Form) -> str:
+    def wording(self, form: Form) -> str:
         if self.is_response and form == "lines":
-            return f"First your answer to what the user asks, as plain text{header}"
-        return super().description(header, form)
+            return "First your answer to what the user asks, as plain text{header}"
+        return super().wording(form)
 
+    @property
     def wanted(self) -> str:
         return "your answer to what the user asks, as plain text" if self.is_response else "a text"
 
