@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llm_backend.asking.prompts import controls_message, wording
+from llm_backend.asking.shape import Shapes, shape_from_json
 from llm_backend.errors import LabelingConfigError
 from llm_backend.label_studio.regions import build_prediction
 from llm_backend.labeling.config import LabelingConfig, parse_labeling_config
@@ -22,6 +23,7 @@ from llm_backend.labeling.replies import values_from_replies
 from llm_backend.labeling.schema import response_format
 from llm_backend.labeling.tag import Tag
 from llm_backend.reading import READABLE
+from llm_backend.settings import load_settings
 from llm_backend.values import ControlValue, ControlValues, Json, Reply
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -32,15 +34,23 @@ TREE = (
 )
 
 
+def view(control: str) -> str:
+    """The XML of a labeling config with a prompt and this control."""
+    return (
+        '<View><Text name="text" value="$text"/><Text name="second" value="$second"/>'
+        f'<TextArea name="prompt" toName="text"/>{control}</View>'
+    )
+
+
 def config(control: str, fill: str = "all") -> LabelingConfig:
     """A labeling config with a prompt and this control."""
-    return parse_labeling_config(
-        '<View><Text name="text" value="$text"/><Text name="second" value="$second"/>'
-        f'<TextArea name="prompt" toName="text"/>{control}</View>',
-        "prompt",
-        fill,
-        READABLE,
-    )
+    return parse_labeling_config(view(control), "prompt", fill, READABLE)
+
+
+def stored(control: str) -> tuple[Control, ...]:
+    """The controls of a shape that a job has stored."""
+    shapes = Shapes(load_settings({"OPENAI_API_KEY": "sk-test", "FILL": "all"}, env_file=None))
+    return shape_from_json(shapes.shape(view(control), {}, "p").as_json()).controls
 
 
 def predicted(values: ControlValues) -> Json:
@@ -329,11 +339,12 @@ def test_any_json_gives_a_valid_prediction(control: str, answer: Any) -> None:
 
 
 def test_the_description_of_every_kind_stays_what_it_is() -> None:
-    """To the byte, with headers, hints and labels, and without aliases; `tests/descriptions` holds it."""
+    """To the byte, with headers, hints and labels, and without aliases; a job can store every kind."""
     hinted = SINGLE.replace('value="Bad"', 'value="Bad" hint="when it is {bad}"').replace('"x"', '"h"')
     more = "".join(item.replace('"x"', f'"d{number}"') for number, item in enumerate((TIME, MOMENT)))
     described = config(f'{ALL}{more}<Header value="$question"/>{hinted}').controls
     assert {type(control) for control in described} == set(CONTROLS.values())
+    assert stored(ALL) == config(ALL).controls
     controls = [control.for_task({}, lambda source: f"the {source.name} {{x}}") for control in described]
     forms: tuple[Form, ...] = ("json", "lines")
     for form in forms:
@@ -527,9 +538,11 @@ def test_a_kind_is_one_class_and_one_registration(
 ) -> None:
     """From the labeling config over schema, message and reply to the region and back."""
     monkeypatch.setitem(CONTROLS, Dial.kind, Dial)
-    parsed = config('<Header value="Which?"/><Dial name="x" toName="text" colors="red blue"/>')
+    dial = '<Header value="Which?"/><Dial name="x" toName="text" colors="red blue"/>'
+    parsed = config(dial)
     assert parsed.left_alone == ()
     [control] = parsed.controls
+    assert stored(dial) == (control,)
     assert list(response_format([control])["json_schema"]["schema"]["properties"]) == ["x"]
     message = controls_message(wording([control], form), [control], {})
     assert '\n"x" (Which?): one of red blue\n' in message.content
