@@ -113,6 +113,20 @@ def test_variables_in_the_documentation_exist(page: Path) -> None:
     assert set(shown) <= {name.upper() for name in Settings.model_fields}
 
 
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if page.stem != "architecture"], ids=lambda page: page.name
+)
+def test_files_and_modules_in_the_documentation_exist(page: Path) -> None:
+    """A path or a `python -m` module that a page names in backticks is there."""
+    folders = "|".join(folder.name for folder in PROJECT_ROOT.glob("[a-z]*") if folder.is_dir())
+    named = re.findall(rf"`(?:python -m )?((?:{folders})[/.][\w./-]+)", page.read_text())
+    paths = [PROJECT_ROOT / name for name in named]
+    modules = [PROJECT_ROOT / f"{name.replace('.', '/')}.py" for name in named]
+    assert [
+        path for path, module in zip(paths, modules, strict=True) if not path.exists() | module.exists()
+    ] == []
+
+
 def test_targets_of_make_exist() -> None:
     """A `make` command that a page names is a target of the Makefile."""
     targets = set(re.findall(r"(?m)^([a-z0-9-]+):", (PROJECT_ROOT / "Makefile").read_text()))
