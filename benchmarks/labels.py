@@ -1,6 +1,6 @@
-"""What schema, parsing and regions cost per task, and how many replies of the embedded model give labels.
+"""Measures schema, parsing and regions of a task, and how many replies of the embedded model give labels.
 
-`python -m benchmarks.labels` runs both; the second asks the embedded model 800 times and takes minutes.
+`python -m benchmarks.labels` does both. The second part asks the embedded model 800 times and takes minutes.
 """
 
 import json

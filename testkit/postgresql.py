@@ -1,4 +1,4 @@
-"""A PostgreSQL for tests: started with an empty data folder on a port of its own, and ended."""
+"""A PostgreSQL server for tests, with an empty data folder and a port of its own."""
 
 import os
 import secrets
@@ -20,7 +20,7 @@ _START_SECONDS = 60
 
 @contextmanager
 def running_postgresql(folder: Path) -> Iterator[str]:
-    """The URL of a server that lasts as long as the block; skips where PostgreSQL is not installed."""
+    """The URL of a server that runs until the block ends. Without PostgreSQL the test is skipped."""
     initdb, postgres = _program("initdb"), _program("postgres")
     if initdb is None or postgres is None:
         pytest.skip("PostgreSQL is not installed: apt-get install postgresql")
@@ -45,7 +45,7 @@ def running_postgresql(folder: Path) -> Iterator[str]:
 
 
 def new_database(server_url: str) -> str:
-    """The URL of an empty database."""
+    """Makes an empty database and gives its URL."""
     name = f"test_{secrets.token_hex(6)}"
     with psycopg.connect(_plain(server_url) + "/postgres", autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name}")  # type: ignore[arg-type, unused-ignore]
@@ -53,17 +53,20 @@ def new_database(server_url: str) -> str:
 
 
 def _program(name: str) -> str | None:
-    """PostgreSQL's programs are not on the PATH as Debian installs them."""
+    """The path of a program. Debian does not put PostgreSQL's programs on the PATH."""
     return shutil.which(name) or next(iter(sorted(glob(f"/usr/lib/postgresql/*/bin/{name}"))[-1:]), None)
 
 
 def _give_to_somebody(folder: Path) -> dict[str, Any]:
-    """PostgreSQL refuses to run as root: the folder then belongs to `nobody`, as whom it is started."""
+    """Gives the folder to `nobody` if we are root, because PostgreSQL refuses to run as root.
+
+    Returns the arguments that start a process as that user.
+    """
     if os.geteuid() != 0:
         return {}
     nobody = 65534
     os.chown(folder, nobody, nobody)
-    for parent in folder.parents:  # pytest's folders are for their owner alone
+    for parent in folder.parents:  # only their owner can enter pytest's folders
         if parent.owner() == "root" and parent != parent.parent and "pytest" in parent.name:
             parent.chmod(0o755)
     return {"user": nobody, "group": nobody}
