@@ -9,6 +9,7 @@ from pydantic import SecretStr
 
 from llm_backend.parameters import ExtraParams
 from llm_backend.settings import PROJECT_ROOT, Settings
+from llm_backend.storage.schema import METADATA
 from tests.test_metrics import metrics_table
 
 DOCS = PROJECT_ROOT / "docs"
@@ -77,6 +78,15 @@ def test_every_metric_is_in_the_table() -> None:
     text = (DOCS / "operations.md").read_text()
     rows = [line for line in text.splitlines() if line.startswith("| `llm_backend_")]
     assert rows == metrics_table()
+
+
+@pytest.mark.parametrize("table", ["ledger", "proposals"])
+def test_every_column_of_the_ledger_is_in_its_table(table: str) -> None:
+    """The tables of docs/ledger.md have the columns of the database, in their order."""
+    _, text = (DOCS / "ledger.md").read_text().split(f"leaves one row in `{table}`")
+    rows = text.partition("|---|---|\n")[2].partition("\n\n")[0]
+    named = [name for row in rows.splitlines() for name in re.findall(r"`(\w+)`", row.split("|")[1])]
+    assert named == [column.name for column in METADATA.tables[table].columns]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
