@@ -5,7 +5,6 @@ import json
 import logging
 import threading
 import time
-import uuid
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +12,7 @@ from llm_backend.asking.completions import Completer
 from llm_backend.asking.plan import Plan
 from llm_backend.batches.runner import Worker
 from llm_backend.errors import BackendError, StorageError, error_of_code
+from llm_backend.label_studio.project_key import key_of_no_project
 from llm_backend.operations.metrics import Metrics
 from llm_backend.settings import Settings
 from llm_backend.storage import WorkList
@@ -70,8 +70,7 @@ class Batches:
         new = [_new_task(task) for task in tasks]
         identities = [task.identity for task in new]
         job = new_job(
-            project
-            or f"-{uuid.uuid4().hex}",  # requests without a project have nothing to do with each other
+            project or key_of_no_project(),
             model_version=plan.model_version,
             label_config=plan.config.interface.config,
             extra_params=plan.pinned_params,
