@@ -177,7 +177,7 @@ class Client:
         try:
             self._ask(lambda sdk: sdk.ml.create(url=url, project=0, request_options={"max_retries": 0}))
         except LabelStudioError as error:
-            if not error.answered:
+            if error.answered < 400:
                 raise
             if "reserved network address" in error.detail:
                 return (

@@ -31,7 +31,8 @@ class AccessTokens:
     def header(self, url: str, token: str, exchange: Exchange, *, refused: str = "") -> str:
         """The value of `Authorization` for this token and the Label Studio at `url`.
 
-        `refused` is a header that was answered with 401: its access token is replaced, once for all threads.
+        `refused` is a header that was answered with 401: its access token is replaced, unless another
+        thread has done so.
 
         Raises:
             ValueError: the answer holds no access token.
