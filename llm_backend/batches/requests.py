@@ -5,13 +5,13 @@ import json
 import logging
 import threading
 import time
-import uuid
 from collections.abc import Sequence
 
 from llm_backend.asking.asking import task_id_of
 from llm_backend.asking.shape import Shape
 from llm_backend.batches.runner import Worker
 from llm_backend.errors import StorageError, error_of_code
+from llm_backend.label_studio.project_key import key_of_no_project
 from llm_backend.settings import Settings
 from llm_backend.storage import WorkList
 from llm_backend.storage.work import NewTask, TaskResult, new_job
@@ -61,8 +61,7 @@ class Batches:
         new = [_new_task(task) for task in tasks]
         identities = [task.identity for task in new]
         job = new_job(
-            project
-            or f"-{uuid.uuid4().hex}",  # requests without a project have nothing to do with each other
+            project or key_of_no_project(),
             model_version=shape.model_version,
             label_config=label_config,
             extra_params=extra_params,

@@ -1,9 +1,10 @@
 """This server alone: its settings, its state, the LLM, OCR, and whether it is running."""
 
+import json
 import os
 import time
-
-import httpx
+from contextlib import closing
+from http.client import HTTPConnection, HTTPException
 
 from llm_backend.asking.completions import Completions
 from llm_backend.checkup.findings import Finding, failed, ok, warning
@@ -14,6 +15,7 @@ from llm_backend.storage import Database
 from llm_backend.values import CompletionRequest, Message, Parameters
 
 _HEALTH_SECONDS = 5.0
+_MOST_HEALTH_BYTES = 1024 * 1024
 MODEL_CLASS = "InteractiveLLM"
 
 
@@ -97,14 +99,15 @@ class Running:
         """What answers on the port, as `/health` tells it."""
         port, parameters = self._settings.port, _parameters(self._settings)
         try:
-            answer = httpx.get(f"http://127.0.0.1:{port}/health", timeout=_HEALTH_SECONDS, trust_env=False)
-            health = answer.json()
+            with closing(HTTPConnection("127.0.0.1", port, timeout=_HEALTH_SECONDS)) as connection:
+                connection.request("GET", "/health")
+                health = json.loads(connection.getresponse().read(_MOST_HEALTH_BYTES))
             self.is_ours = health["model_class"] == MODEL_CLASS
-        except (httpx.ConnectError, httpx.UnsupportedProtocol):
+        except ConnectionRefusedError:
             return ok(f"server: none is running on port {port} at the moment")
-        except httpx.TimeoutException:
+        except TimeoutError:
             return failed(f"server: what listens on port {port} does not answer within 5 s: start it again")
-        except (httpx.HTTPError, ValueError, KeyError, TypeError):
+        except (HTTPException, OSError, ValueError, KeyError, TypeError):
             self.is_ours = False
         if not self.is_ours:
             return failed(f"server: another program listens on port {port}: set another PORT, or end it")

@@ -28,6 +28,7 @@ from llm_backend.errors import (
     reason_phrase,
     storable,
 )
+from llm_backend.label_studio.project_key import key_of
 from llm_backend.ml_base import LabelStudioMLBase
 from llm_backend.operations import logs
 from llm_backend.operations.redaction import hide
@@ -127,7 +128,8 @@ def create_app(make_model: ModelFactory, services: Services) -> Flask:  # noqa: 
             return _json({"status": "ignored"}), HTTPStatus.CREATED
         payload = _payload()
         action = _field(payload, "action", str)
-        project = _webhook_project(payload)
+        key = key_of(_field(payload, "project", dict, required=False) or {})
+        project = str(key) if key else None
         _say(project=project)
         if project:
             make_model(project, None, services=services).fit(action, payload)
@@ -349,16 +351,6 @@ def _tasks(payload: Json) -> list[Json]:
         if not isinstance(task, dict) or not isinstance(task.get("data"), dict):
             raise RequestError(f'tasks[{index}] must be an object with an object "data"')
     return tasks
-
-
-def _webhook_project(payload: Json) -> str | None:
-    """The project string that `/setup` and `/predict` have, from the webhook's project object."""
-    project = _field(payload, "project", dict, required=False) or {}
-    try:
-        created = datetime.fromisoformat(project["created_at"])
-        return f"{int(project['id'])}.{int(created.timestamp())}"
-    except (KeyError, TypeError, ValueError, OverflowError):
-        return None
 
 
 def _has_credentials(settings: Settings) -> bool:
