@@ -1,24 +1,36 @@
 """What must survive a restart. Nothing outside this package talks to the database.
 
-`database` opens it; `projects`, `completions` and `work` each own their tables; `checks` tries to write.
+`database` opens it; `projects`, `completions`, `jobs` and `tasks` each own their tables; `checks` tries to
+write.
 """
 
 from llm_backend.storage.checks import StateCheck
 from llm_backend.storage.completions import StoredCompletions
 from llm_backend.storage.database import Database
 from llm_backend.storage.faults import RefusedValueError
+from llm_backend.storage.jobs import Batch, Job, Jobs, OpenRequest
 from llm_backend.storage.projects import Project, Projects
-from llm_backend.storage.work import Job, Progress, WorkItem, WorkList
+from llm_backend.storage.states import JobChange, JobState, TaskState
+from llm_backend.storage.tasks import NewTask, Outcome, Progress, TaskResult, Tasks, WorkItem
 
 __all__ = [
+    "Batch",
     "Database",
     "Job",
+    "JobChange",
+    "JobState",
+    "Jobs",
+    "NewTask",
+    "OpenRequest",
+    "Outcome",
     "Progress",
     "Project",
     "Projects",
     "RefusedValueError",
     "StateCheck",
     "StoredCompletions",
+    "TaskResult",
+    "TaskState",
+    "Tasks",
     "WorkItem",
-    "WorkList",
 ]

@@ -8,9 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from llm_backend.errors import StorageError
-from llm_backend.storage import Database, RefusedValueError, StoredCompletions, WorkList
+from llm_backend.storage import Database, Outcome, RefusedValueError, StoredCompletions, Tasks
 from llm_backend.storage.completions import KeyedReply
-from llm_backend.storage.work import Outcome
 
 _log = logging.getLogger(__name__)
 _MOST_AT_ONCE = 256
@@ -35,14 +34,14 @@ class Recorder:
         self,
         database: Database,
         completions: StoredCompletions,
-        work: WorkList,
+        tasks: Tasks,
         *,
         owner: str,
         on_written: Callable[[], None],
     ) -> None:
         self._database = database
         self._completions = completions
-        self._work = work
+        self._tasks = tasks
         self._owner = owner
         self._on_written = on_written
         self._queue: queue.SimpleQueue[Record | None] = queue.SimpleQueue()
@@ -116,7 +115,7 @@ class Recorder:
                         connection, [reply for record in records for reply in record.replies]
                     )
                     outcomes = [record.outcome for record in records if record.outcome]
-                    self._work.finish(connection, self._owner, outcomes)
+                    self._tasks.finish(connection, self._owner, outcomes)
                 break
             except RefusedValueError as error:
                 _log.error("A completion cannot be written: %s", error.logged)
