@@ -9,7 +9,9 @@ import time
 from dataclasses import dataclass
 
 from llm_backend import __version__
-from llm_backend.asking.completions import Completer
+from llm_backend.asking.asking import Asking
+from llm_backend.asking.completions import Completions
+from llm_backend.asking.shape import Shapes
 from llm_backend.batches import Batches, Changed, Shared
 from llm_backend.errors import StorageError
 from llm_backend.operations.admission import Places
@@ -21,8 +23,8 @@ from llm_backend.parameters import parse_extra_params, resolve_parameters
 from llm_backend.providers import Providers
 from llm_backend.reading import FileReader
 from llm_backend.settings import STOP_SECONDS, Settings, load_or_keep_settings, shared_place
-from llm_backend.storage import Database, Jobs, Projects, StateCheck, StoredCompletions
-from llm_backend.storage.write_behind import Recorder
+from llm_backend.storage import Database, Jobs, Ledger, Projects, StateCheck, StoredCompletions
+from llm_backend.storage.write_behind import WriteBehind
 from llm_backend.values import Parameters
 
 _PATIENCE_SECONDS = 1.0  # Prometheus waits ten
@@ -51,8 +53,10 @@ class Services:
     jobs: Jobs
     providers: Providers
     reader: FileReader
-    recorder: Recorder
-    completer: Completer
+    writer: WriteBehind
+    shapes: Shapes
+    completions: Completions
+    asking: Asking
     batches: Batches
     places: Places
     metrics: Metrics
@@ -76,7 +80,7 @@ class Services:
         """
         self.stop_soon()
         deadline = self.stopping.since + STOP_SECONDS
-        parts = (self.completer, self.batches, self.recorder)  # which writes what the others have left
+        parts = (self.completions, self.batches, self.writer)  # which stores what the others have left
         ended = [part.close(deadline) for part in parts]
         if not all(ended):
             return False
@@ -109,9 +113,10 @@ def make_services(settings: Settings, shared: SharedFolder | None = None) -> Ser
         max_retries=settings.llm_max_retries,
         allowed_hosts=settings.allowed_hosts,
     )
-    recorder = Recorder(database, stored, jobs.tasks, owner=owner, on_written=changed.tell)
+    writer = WriteBehind(database, stored, Ledger(database), jobs.tasks, owner=owner, on_written=changed.tell)
     reader = FileReader(settings)
-    completer = Completer(providers, reader, stored, recorder, metrics)
+    completions = Completions(providers, stored, writer, metrics)
+    shapes, asking = Shapes(settings), Asking(completions, reader, metrics)
     return Services(
         settings=settings,
         parameters=own,
@@ -120,10 +125,14 @@ def make_services(settings: Settings, shared: SharedFolder | None = None) -> Ser
         jobs=jobs,
         providers=providers,
         reader=reader,
-        recorder=recorder,
-        completer=completer,
+        writer=writer,
+        shapes=shapes,
+        completions=completions,
+        asking=asking,
         batches=Batches(
-            Shared(settings, projects, jobs, stored, completer, recorder, metrics, owner, changed, stopping)
+            Shared(
+                settings, projects, jobs, stored, shapes, asking, writer, metrics, owner, changed, stopping
+            )
         ),
         places=Places(settings.threads),
         metrics=metrics,

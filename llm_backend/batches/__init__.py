@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from llm_backend.asking.plan import Plan
+from llm_backend.asking.shape import Shape
 from llm_backend.batches.delivery import Delivery
 from llm_backend.batches.housekeeping import Housekeeping
 from llm_backend.batches.job_here import JobsHere
@@ -26,16 +26,18 @@ class Batches:
         self.delivery = Delivery(shared)
         self._housekeeping = Housekeeping(shared, self.delivery)
 
-    def run(self, project: str, plan: Plan, tasks: Sequence[Json]) -> tuple[Entries, Usage]:
+    def run(
+        self, project: str, shape: Shape, label_config: str, extra_params: Json, tasks: Sequence[Json]
+    ) -> tuple[Entries, Usage]:
         """One entry per task, in order: its prediction, or an empty list, which Label Studio asks for again.
 
         Beside them what the request came to. Answers some seconds before Label Studio gives up. What is not
-        done by then goes on in the background. A single task is one that a person opens, and no batch.
+        done by then goes on in the background.
 
         Raises:
             BackendError: no task got a prediction, and something has failed: the first failure.
         """
-        return self._requests.answer(project, plan, tasks)
+        return self._requests.answer(project, shape, label_config, extra_params, tasks)
 
     def recent(self) -> list[tuple[Job, Progress]]:
         """The newest jobs, newest first, and how they stand."""

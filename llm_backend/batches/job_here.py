@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from llm_backend.asking.plan import Plan
+from llm_backend.asking.shape import Access, Shape
 from llm_backend.batches.limiter import Limiter
 from llm_backend.storage import WorkItem
 from llm_backend.values import Completion
@@ -25,7 +25,9 @@ class Paid:
 class Work:
     """How the tasks of a job are worked on since it was submitted last."""
 
-    plan: Plan
+    project: str
+    shape: Shape
+    access: Access
     limiter: Limiter
     submitted_at: float
 
@@ -95,14 +97,15 @@ class JobsHere:
         with self._lock:
             here.under_way.pop(item.row, None)
 
-    def count(self, here: JobHere, item: WorkItem, completion: Completion) -> None:
-        """Adds what was paid for the task to the latest request that asks for it."""
+    def count(self, here: JobHere, item: WorkItem, completion: Completion) -> int:
+        """Adds what was paid for the task to the latest request that asks for it; all tokens, in and out."""
         with self._lock:
             for paid in reversed(here.requests.values()):
                 if item.identity in paid.identities:
                     paid.tokens_in += completion.prompt_tokens
                     paid.tokens_out += completion.completion_tokens
                     break
+        return completion.prompt_tokens + completion.completion_tokens
 
     def take_back(self, but: Collection[str] = ()) -> list[WorkItem]:
         """The tasks that wait here, of all jobs `but` those with these ids. Such jobs leave."""

@@ -6,15 +6,14 @@ import logging
 import time
 import uuid
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-from llm_backend.asking.plan import Plan
+from llm_backend.asking.asking import task_id_of
+from llm_backend.asking.shape import Shape
 from llm_backend.batches.job_here import JobsHere
 from llm_backend.batches.runner import Runner
 from llm_backend.batches.shared import Shared
-from llm_backend.errors import BackendError, StorageError, error_of_code
+from llm_backend.errors import StorageError, error_of_code
 from llm_backend.storage import Batch, JobState, NewTask, OpenRequest, TaskResult, TaskState
-from llm_backend.storage.write_behind import Record
 from llm_backend.values import Json, Usage
 
 _log = logging.getLogger(__name__)
@@ -36,17 +35,23 @@ class Requests:
         timeout = shared.settings.predict_timeout
         self._timeout = timeout - min(5.0, timeout / 10)
 
-    def answer(self, project: str, plan: Plan, tasks: Sequence[Json]) -> tuple[Entries, Usage]:
+    def answer(
+        self, project: str, shape: Shape, label_config: str, extra_params: Json, tasks: Sequence[Json]
+    ) -> tuple[Entries, Usage]:
         """See `Batches.run`."""
         if not tasks:
             return [], Usage()
-        if len(tasks) == 1:
-            return self._opened(plan, tasks[0])
         deadline = time.monotonic() + self._timeout
         now = self._jobs.now()
         request = OpenRequest(uuid.uuid4().hex, now, now + self._timeout + _LATE_SECONDS)
-        # Requests without a project have nothing to do with each other.
-        batch = _batch(project or f"-{request.id}", plan)
+        batch = Batch(
+            project or f"-{request.id}",  # requests without a project have nothing to do with each other
+            model_version=shape.model_version,
+            label_config=label_config,
+            extra_params=extra_params,
+            prompt=shape.prompt or "",
+            shape=shape.as_json(),
+        )
         new = [_new_task(task) for task in tasks]
         identities = [task.identity for task in new]
         job_id = self._jobs.submit(batch, new, request)
@@ -60,25 +65,6 @@ class Requests:
             background=_left(results),
             tokens_in=paid.tokens_in,
             tokens_out=paid.tokens_out,
-        )
-
-    def _opened(self, plan: Plan, task: Json) -> tuple[Entries, Usage]:
-        """A task that a person opens. It is no batch, and ends none."""
-        try:
-            prediction, usage = self._predict(plan, task)
-        except BackendError as error:
-            self._shared.metrics.task(error.code)
-            raise
-        self._shared.metrics.task("predicted")
-        return [prediction], usage
-
-    def _predict(self, plan: Plan, task: Json) -> tuple[Json, Usage]:
-        completer = self._shared.completer
-        completion, replies = completer.ask_once(plan, task["data"], patient=True)
-        self._shared.recorder.put(Record(replies))
-        prediction = plan.prediction(task["data"], completion, completer.reader)
-        return prediction, Usage(
-            1, tokens_in=completion.prompt_tokens, tokens_out=completion.completion_tokens
         )
 
     def _wait(self, job_id: str, request: OpenRequest, deadline: float) -> None:
@@ -118,24 +104,12 @@ def _left(results: Mapping[str, TaskResult]) -> int:
     return sum(result.state is TaskState.PENDING for result in results.values())
 
 
-def _batch(project: str, plan: Plan) -> Batch:
-    return Batch(
-        project,
-        model_version=plan.model_version,
-        label_config=plan.config.interface.config,
-        extra_params=plan.pinned_params,
-        prompt=plan.prompt or "",
-        shape=None,
-    )
-
-
 def _new_task(task: Json) -> NewTask:
     """The task with an identity that other data of the same task does not have."""
     digest = hashlib.sha256(json.dumps(task["data"], sort_keys=True).encode()).hexdigest()[:32]
-    task_id: Any = task.get("id")
-    is_number = isinstance(task_id, int) and not isinstance(task_id, bool) and 0 <= task_id < 2**63
+    task_id = task_id_of(task)
     return NewTask(
-        identity=f"{task_id if is_number else ''}:{digest}",
-        task_id=task_id if is_number else None,
+        identity=f"{'' if task_id is None else task_id}:{digest}",
+        task_id=task_id,
         data=task["data"],
     )

@@ -8,18 +8,16 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from llm_backend.asking.plan import Plan, make_plan
+from llm_backend.asking.completions import Purpose
+from llm_backend.asking.shape import shape_from_json
 from llm_backend.batches.job_here import JobHere, JobsHere, Work
 from llm_backend.batches.limiter import Limiters
 from llm_backend.batches.outcomes import ForJob, Meaning, meaning_of
 from llm_backend.batches.shared import Shared
 from llm_backend.errors import UNEXPECTED, BackendError, MissingSettingsError, StorageError
 from llm_backend.operations import logs
-from llm_backend.parameters import require_settings
-from llm_backend.reading import label_studio_for
 from llm_backend.storage import Job, JobChange, Outcome, WorkItem
 from llm_backend.storage.write_behind import Record
-from llm_backend.values import Completion, Json
 
 _log = logging.getLogger(__name__)
 _IDLE_SECONDS = 1.0
@@ -78,7 +76,7 @@ class Runner:
                 if time.monotonic() - renewed_at > self._lease_seconds / 3:
                     renewed_at = time.monotonic()
                     self._renew()  # before anything is taken: what has run out here must not be taken twice
-                if self._shared.recorder.is_stuck:  # others may take what waits here, when they can write
+                if self._shared.writer.is_stuck:  # others may take what waits here, when they can write
                     self._give_back(self._jobs_here.take_back())
                 else:
                     self._take(jobs)
@@ -122,7 +120,7 @@ class Runner:
     def _work(self) -> None:
         """One thread: task after task, until there is none that may start."""
         try:
-            while not self._shared.stopping.is_set() and not self._shared.recorder.is_stuck:
+            while not self._shared.stopping.is_set() and not self._shared.writer.is_stuck:
                 begun = self._jobs_here.begin(self._low)
                 if begun is None:
                     break
@@ -141,7 +139,13 @@ class Runner:
         """One task, from its data to an outcome that will be written."""
         failure: BackendError | None = None
         try:
-            prediction, completion = self._predict(here, work.plan, item)
+            predicted = self._shared.asking.predict(
+                work.shape,
+                work.access,
+                {"id": item.task_id, "data": item.data},
+                purpose=Purpose.BATCH,
+                project=work.project,
+            )
         except Exception as error:
             failure = error if isinstance(error, BackendError) else BackendError(UNEXPECTED)
             meaning = meaning_of(failure)
@@ -151,23 +155,16 @@ class Runner:
                 work.limiter.refused(getattr(failure, "retry_after", None))
             else:
                 work.limiter.failed()
-            outcome = self._failed(item, failure, meaning)
+            record = Record(outcome=self._failed(item, failure, meaning))
         else:
             work.limiter.succeeded()
             here.has_succeeded = True
-            self._shared.metrics.task("predicted")
-            outcome = Outcome(item, prediction, completion.prompt_tokens + completion.completion_tokens)
-        self._shared.recorder.put(Record(outcome=outcome))
+            tokens = self._jobs_here.count(here, item, predicted.completion)
+            record = Record(proposal=predicted.proposal, outcome=Outcome(item, predicted.prediction, tokens))
+        self._shared.writer.put(record)
         self._jobs_here.ended(here, item)
         if failure is not None and self._ends(here, meaning):
             self._give_up(item.job_id, failure, item.taken_at)
-
-    def _predict(self, here: JobHere, plan: Plan, item: WorkItem) -> tuple[Json, Completion]:
-        completer = self._shared.completer
-        completion, replies = completer.ask_once(plan, item.data)
-        self._shared.recorder.put(Record(replies))
-        self._jobs_here.count(here, item, completion)
-        return plan.prediction(item.data, completion, completer.reader), completion
 
     def _failed(self, item: WorkItem, failure: BackendError, meaning: Meaning) -> Outcome:
         """The failure as the task's outcome, or that the task is given back."""
@@ -197,26 +194,21 @@ class Runner:
         if here.work is not None and here.work.submitted_at == job.submitted_at:
             return True
         try:
-            plan = self._plan(job)
+            known = self._shared.projects.get(job.project)
+            access = self._shared.shapes.access(job.project, known, job.extra_params)
+            shape = (
+                shape_from_json(job.shape)
+                if job.shape
+                else self._shared.shapes.shape(job.label_config, job.extra_params, job.prompt)
+            )
+            if not access.reaches(shape):
+                raise MissingSettingsError("The server's settings have changed: start the batch again")
         except BackendError as error:
             self._give_up(job.id, error, self._shared.jobs.now())
             return False
-        here.work = Work(plan, self._limiters.of(plan.parameters.endpoint), job.submitted_at)
+        limiter = self._limiters.of(access.endpoint)
+        here.work = Work(job.project, shape, access, limiter, job.submitted_at)
         return True
-
-    def _plan(self, job: Job) -> Plan:
-        known = self._shared.projects.get(job.project)
-        label_studio = label_studio_for(
-            self._shared.settings,
-            job.project,
-            setup_url=known.label_studio_url,
-            setup_token=known.label_studio_token,
-        )
-        plan = make_plan(self._shared.settings, job.label_config, job.extra_params, job.prompt, label_studio)
-        require_settings(plan.parameters)
-        if plan.model_version != job.model_version:
-            raise MissingSettingsError("The server's settings have changed: start the batch again")
-        return plan
 
     def _give_up(self, job_id: str, error: BackendError, learnt_at: float) -> None:
         """Ends a job in which nothing can succeed, unless somebody has asked for it again since."""
@@ -234,7 +226,7 @@ class Runner:
     def _give_back(self, items: list[WorkItem]) -> None:
         """Ends the leases of these tasks."""
         for item in items:
-            self._shared.recorder.put(Record(outcome=Outcome(item)))
+            self._shared.writer.put(Record(outcome=Outcome(item)))
 
     def _say_progress(self, jobs: list[Job]) -> None:
         for job in jobs:

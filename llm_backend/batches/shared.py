@@ -3,11 +3,12 @@
 import threading
 from dataclasses import dataclass
 
-from llm_backend.asking.completions import Completer
+from llm_backend.asking.asking import Asking
+from llm_backend.asking.shape import Shapes
 from llm_backend.operations.metrics import Metrics
 from llm_backend.settings import Settings
 from llm_backend.storage import Jobs, Projects, StoredCompletions
-from llm_backend.storage.write_behind import Recorder
+from llm_backend.storage.write_behind import WriteBehind
 
 
 class Changed(threading.Condition):
@@ -30,8 +31,9 @@ class Shared:
     projects: Projects
     jobs: Jobs
     stored: StoredCompletions
-    completer: Completer
-    recorder: Recorder
+    shapes: Shapes
+    asking: Asking
+    writer: WriteBehind
     metrics: Metrics
     owner: str
     changed: Changed

@@ -1,7 +1,7 @@
 """What must survive a restart. Nothing outside this package talks to the database.
 
-`database` opens it; `projects`, `completions`, `jobs` and `tasks` each own their tables; `checks` tries to
-write.
+`database` opens it; `projects`, `completions`, `ledger` and `work` each own their tables, and the steps that
+bring an older database up to date; `write_behind` stores what was paid for; `checks` tries to write.
 """
 
 from llm_backend.storage.checks import StateCheck
@@ -9,6 +9,7 @@ from llm_backend.storage.completions import StoredCompletions
 from llm_backend.storage.database import Database
 from llm_backend.storage.faults import RefusedValueError
 from llm_backend.storage.jobs import Batch, Job, Jobs, OpenRequest
+from llm_backend.storage.ledger import Ledger, Payment, Proposal
 from llm_backend.storage.projects import Project, Projects
 from llm_backend.storage.states import JobChange, JobState, TaskState
 from llm_backend.storage.tasks import NewTask, Outcome, Progress, TaskResult, Tasks, WorkItem
@@ -20,12 +21,15 @@ __all__ = [
     "JobChange",
     "JobState",
     "Jobs",
+    "Ledger",
     "NewTask",
     "OpenRequest",
     "Outcome",
+    "Payment",
     "Progress",
     "Project",
     "Projects",
+    "Proposal",
     "RefusedValueError",
     "StateCheck",
     "StoredCompletions",

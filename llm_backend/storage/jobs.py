@@ -7,13 +7,13 @@ counts as past.
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import sqlalchemy as sa
 
 from llm_backend.storage.database import Database
-from llm_backend.storage.schema import METADATA
+from llm_backend.storage.schema import METADATA, add_columns, step_to
 from llm_backend.storage.states import Change, JobChange, JobState, TaskState, column_of
 from llm_backend.storage.tasks import SLACK_SECONDS, TASKS, DoneTask, NewTask, TaskResult, Tasks, is_over
 from llm_backend.values import Json
@@ -27,7 +27,6 @@ _jobs = sa.Table(
     sa.Column("label_config", sa.Text, nullable=False),
     sa.Column("extra_params", sa.Text, nullable=False),
     sa.Column("prompt", sa.Text, nullable=False),
-    sa.Column("shape", sa.Text),
     sa.Column("state", column_of(JobState), nullable=False, index=True),
     sa.Column("reason", sa.Text, nullable=False, server_default=""),
     sa.Column("code", sa.String(64), nullable=False, server_default=""),
@@ -35,6 +34,7 @@ _jobs = sa.Table(
     sa.Column("submitted_at", sa.Double, nullable=False),
     sa.Column("delivery_owner", sa.String(64), nullable=False, server_default=""),
     sa.Column("delivery_lease_until", sa.Double, nullable=False, server_default="0"),
+    sa.Column("shape", sa.Text),  # NULL where version 1 of the tables stored the job
     sa.Index("jobs_by_version", "project", "model_version"),
 )
 _requests = sa.Table(
@@ -44,6 +44,13 @@ _requests = sa.Table(
     sa.Column("job_id", sa.String(32), nullable=False, index=True),
     sa.Column("open_until", sa.Double, nullable=False),
 )
+
+
+@step_to(2)
+def _add_shape(connection: sa.Connection) -> None:
+    add_columns(connection, _jobs.c.shape)
+
+
 _IS_ACTIVE = _jobs.c.state == JobState.ACTIVE
 
 
@@ -51,7 +58,7 @@ _IS_ACTIVE = _jobs.c.state == JobState.ACTIVE
 class Batch:
     """What a job is to be worked on with. `extra_params` are for keys and addresses.
 
-    `shape` is JSON; None for a job of a version before shapes were stored.
+    `shape` is JSON, or None where version 1 of the tables stored the job: then the others make it.
     """
 
     project: str
@@ -271,5 +278,5 @@ class Jobs:
 
 
 def _as_job(row: Any) -> Job:
-    values = {name: value for name, value in row._mapping.items() if not name.startswith("delivery_")}
+    values = {field.name: row._mapping[field.name] for field in fields(Job)}
     return Job(**values | {"extra_params": json.loads(row.extra_params)})
