@@ -34,25 +34,28 @@ class Delivery:
         self._client: LabelStudio | None = None
         self._matching: dict[str, bool] = {}  # active jobs
 
-    def is_wanted(self, job: Job) -> bool:
-        """Whether that Label Studio has just this project: several may share a backend, and ids repeat."""
+    def project_of(self, job: Job) -> int | None:
+        """The id of the job's project, or None where this Label Studio does not have just this project.
+
+        Several Label Studios may share a backend, and ids repeat.
+        """
         if self._settings.label_studio_url is None or self._settings.label_studio_api_key is None:
-            return False
+            return None
         if job.id not in self._matching:
             self._matching[job.id] = self._has_project(job.project)
             if not self._matching[job.id]:
                 _log.warning("Project %s is not in this Label Studio; its batch is only cached", job.project)
-        return self._matching[job.id]
+        return int(job.project.partition(".")[0]) if self._matching[job.id] else None
 
     def forget_all_but(self, job_ids: Container[str]) -> None:
         """Keeps what is known of these jobs only."""
         self._matching = {job_id: known for job_id, known in self._matching.items() if job_id in job_ids}
 
-    def deliver_some(self, job: Job) -> int:
+    def deliver_some(self, project: int, job: Job) -> int:
         """Delivers some of the predictions that are done; how many. Only with the right to deliver."""
         done = self._jobs.take_for_delivery(job.id, _MOST_AT_ONCE)
         if done:
-            self._deliver(job, done)
+            self._deliver(project, job, done)
             _log.info("Batch %s: %d predictions delivered to Label Studio", job.id, len(done))
         return len(done)
 
@@ -71,14 +74,13 @@ class Delivery:
         at = found.created_at
         return isinstance(at, datetime) and int(at.timestamp()) == int(created)
 
-    def _deliver(self, job: Job, done: Sequence[DoneTask]) -> None:
+    def _deliver(self, project: int, job: Job, done: Sequence[DoneTask]) -> None:
         """Imports the predictions of tasks that have none of this model version yet.
 
         One unknown task fails a whole call, so a refused call is halved until the culprit is found.
         """
         from label_studio_sdk.core.api_error import ApiError
 
-        project = int(job.project.partition(".")[0])
         has_one = self._tasks_with_version(project, [task.task_id for task in done], job.model_version)
         new = [task for task in done if task.task_id is not None and task.task_id not in has_one]
         try:
@@ -97,8 +99,8 @@ class Delivery:
                 _log.debug("The reason: %s", refused.reason)
                 new = []
             else:
-                self._deliver(job, new[: len(new) // 2])
-                self._deliver(job, new[len(new) // 2 :])
+                self._deliver(project, job, new[: len(new) // 2])
+                self._deliver(project, job, new[len(new) // 2 :])
         self._jobs.tasks.delivered([task.row for task in done])
 
     def _tasks_with_version(self, project: int, task_ids: Sequence[int | None], version: str) -> set[int]:

@@ -83,14 +83,14 @@ class Housekeeping:
             return
         self._advancing = job.id
         try:
-            is_wanted = self._delivery.is_wanted(job)
-            while is_wanted and not self._shared.stopping.is_set():
+            project = self._delivery.project_of(job)
+            while project is not None and not self._shared.stopping.is_set():
                 if not self._may_deliver(job):
                     return
-                if not self._delivery.deliver_some(job):
+                if not self._delivery.deliver_some(project, job):
                     break
             progress = self._jobs.tasks.progress(job.id)
-            if not progress.left and not (is_wanted and progress.undelivered):
+            if not progress.left and not (project is not None and progress.undelivered):
                 self._jobs.end_finished(job.id)
         finally:
             self._advancing = ""

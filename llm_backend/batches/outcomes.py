@@ -1,4 +1,8 @@
-"""What an error means for a task of a batch, for its job, and for how much is asked of the endpoint."""
+"""What an error means for a task of a batch, for its job, and for how much is asked of the endpoint.
+
+A task waits on the list for what may pass by itself (`BackendError.may_pass`). A provider that is down is the
+exception: it has been tried again already, and the next click tries the task again.
+"""
 
 import enum
 from collections.abc import Mapping
@@ -40,7 +44,7 @@ class Meaning:
 
 
 _NOTHING_CAN_SUCCEED = Meaning(job=ForJob.ENDS)
-MEANINGS: Mapping[type, Meaning] = {
+MEANINGS: Mapping[type[BackendError], Meaning] = {
     RateLimitedError: Meaning(slows_down=True),
     ConnectionFailedError: Meaning(slows_down=True, job=ForJob.ENDS_IF_NOTHING_HAS_SUCCEEDED),
     StorageError: Meaning(rest_seconds=1.0),
@@ -56,4 +60,5 @@ MEANINGS: Mapping[type, Meaning] = {
 
 def meaning_of(error: BackendError) -> Meaning:
     """What the table says of the error, or of the nearest class that it derives from."""
-    return next(MEANINGS[kind] for kind in type(error).__mro__ if kind in MEANINGS)
+    kinds = (kind for kind in type(error).__mro__ if issubclass(kind, BackendError))
+    return next(MEANINGS[kind] for kind in kinds if kind in MEANINGS)
