@@ -18,7 +18,6 @@ from werkzeug.serving import make_server
 from llm_backend.checkup import LONGEST_SECONDS, Finding, check
 from llm_backend.checkup.findings import found, ok, one_line, summary, warning
 from llm_backend.settings import PROJECT_ROOT, Settings
-from llm_backend.storage.work import NewTask, new_job
 from testkit.stub_label_studio import (
     ACCESS_TOKEN,
     BLOCKED,
@@ -30,6 +29,7 @@ from testkit.stub_label_studio import (
     running_label_studio,
 )
 from testkit.stub_llm import StubLLM, failure
+from testkit.work import submit, tasks
 from tests.conftest import CLASSIFICATION, MakeApp
 
 NOBODY = "1"  # a port on which nothing listens, because it is reserved for a service of 1988
@@ -565,17 +565,8 @@ def test_the_command_succeeds_and_takes_no_work(
     stub: StubLLM, label_studio: StubLabelStudio, make_backend: MakeApp, tmp_path: Path
 ) -> None:
     """It exits with 0, prints no secret, and leaves alone what a server with the same state has to do."""
-    work = make_backend().services.work
-    job = new_job(
-        "1.5",
-        model_version="v",
-        label_config=CLASSIFICATION,
-        extra_params={},
-        prompt="p",
-        shape="",
-        submitted_at=work.now(),
-    )
-    work.submit(job, [NewTask("1:a", 1, {"text": "a"})], work.now() - 1)
+    jobs = make_backend().services.jobs
+    job_id = submit(jobs, tasks(1))
     label_studio.add(CLASSIFICATION, OURS, auto_update=False)
     label_studio.projects[0]["title"] = "Größe"
     done = run_process(
@@ -594,7 +585,7 @@ def test_the_command_succeeds_and_takes_no_work(
     assert "sk-secret" not in done.stdout
     assert LEGACY_TOKEN not in done.stdout
     assert len(stub.calls) == 1
-    assert len(work.lease(job.id, "a server", 10, 30)) == 1
+    assert len(jobs.tasks.lease(job_id, "a server", 10, 30)) == 1
 
 
 def test_the_command_fails_with_all_problems(tmp_path: Path) -> None:

@@ -14,12 +14,12 @@ import pytest
 import sqlalchemy as sa
 
 from llm_backend.errors import StorageError
-from llm_backend.storage import Database, Projects, StoredCompletions, WorkList
+from llm_backend.storage import Database, Jobs, Projects, StoredCompletions
 from llm_backend.storage import schema as tables
 from llm_backend.storage.completions import KeyedReply
-from llm_backend.storage.work import NewTask, new_job
 from llm_backend.values import Reply
 from testkit.faulty_databases import full, locked
+from testkit.work import submit, tasks
 
 FILE = "state.sqlite3"
 MANY = 300
@@ -30,18 +30,9 @@ ONLY_PROJECT = "the first"
 def fill(folder: Path) -> None:
     """A database with a project, a batch, and completions that take many pages."""
     database = Database(None, folder)
-    projects, work, stored = Projects(database), WorkList(database), StoredCompletions(database)
+    projects, stored = Projects(database), StoredCompletions(database)
     projects.remember_prompt(ONLY_PROJECT, "its prompt")
-    job = new_job(
-        "1.5",
-        model_version="v",
-        label_config="<View/>",
-        extra_params={},
-        prompt="p",
-        shape="",
-        submitted_at=0,
-    )
-    work.submit(job, [NewTask(f"{n}:t", n, {"text": "t"}) for n in range(5)], 0)
+    submit(Jobs(database), tasks(5))
     with database.writing() as connection:
         stored.put(connection, [KeyedReply(f"{n:064d}", Reply(LARGE)) for n in range(MANY)])
     database.close()
@@ -133,8 +124,8 @@ def test_what_can_be_read_of_a_corrupt_database_is_kept(tmp_path: Path) -> None:
     database = Database(None, tmp_path)
     eventually_usable(database)
     assert Projects(database).get(ONLY_PROJECT).prompt == "its prompt"
-    [job] = WorkList(database).recent_jobs()
-    assert WorkList(database).progress(job.id).left == 5
+    [job] = Jobs(database).recent()
+    assert Jobs(database).tasks.progress(job.id).left == 5
     kept = StoredCompletions(database).get([f"{n:064d}" for n in range(MANY)])
     assert MANY * 0.9 < len(kept) < MANY
     assert set(kept.values()) == {Reply(LARGE)}
@@ -280,16 +271,7 @@ def test_a_batch_waits_longer_for_a_lock(tmp_path: Path) -> None:
     holder = threading.Thread(target=hold)
     holder.start()
     taken.wait(10)
-    job = new_job(
-        "1.5",
-        model_version="v",
-        label_config="<View/>",
-        extra_params={},
-        prompt="p",
-        shape="",
-        submitted_at=0,
-    )
-    assert WorkList(database).submit(job, [], 0)
+    assert submit(Jobs(database), [])
     holder.join()
     database.close()
 

@@ -7,8 +7,9 @@ from typing import Any
 
 from testkit.faulty_databases import full, locked
 from testkit.stub_llm import Answer, Call, StubLLM, completion
+from testkit.waiting import eventually
 from tests.conftest import MakeApp
-from tests.test_worker import eventually, predicted, tasks, the_job
+from tests.test_runner import predicted, tasks, the_job
 
 FILE = "state.sqlite3"
 

@@ -35,7 +35,7 @@ from llm_backend.operations.redaction import hide
 from llm_backend.server.health import health_of
 from llm_backend.services import Services
 from llm_backend.settings import Settings
-from llm_backend.storage import Job, Progress
+from llm_backend.storage import Job, JobState, Progress
 from llm_backend.values import Json, Usage
 
 if TYPE_CHECKING:
@@ -141,13 +141,12 @@ def create_app(make_model: ModelFactory, services: Services) -> Flask:  # noqa: 
 
     @app.get("/jobs")
     def jobs() -> Response:
-        work = services.work
-        return _json({"jobs": [_job_summary(job, work.progress(job.id)) for job in work.recent_jobs()]})
+        return _json({"jobs": [_job_summary(job, progress) for job, progress in services.batches.recent()]})
 
     @app.delete("/jobs/<job_id>")
     def end_job(job_id: str) -> Response:
-        ended = services.work.end(job_id, "stopped", reason="Stopped by a person")
-        if not ended and services.work.job(job_id) is None:
+        ended = services.batches.stop(job_id)
+        if ended is None:
             raise UnknownJobError(f"There is no batch {job_id}: GET /jobs lists them")
         return _json({"ended": ended})
 
@@ -223,7 +222,9 @@ def _known_versions(make_model: ModelFactory, services: Services) -> Iterator[st
 
 def _job_summary(job: Job, progress: Progress) -> Json:
     """What `GET /jobs` says of a batch; `eta_seconds` is null when it cannot be told."""
-    eta = progress.left / progress.per_second if progress.per_second and job.state == "active" else None
+    eta = (
+        progress.left / progress.per_second if progress.per_second and job.state is JobState.ACTIVE else None
+    )
     return {
         "id": job.id,
         "project": job.project,
