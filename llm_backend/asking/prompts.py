@@ -77,8 +77,12 @@ def controls_message(
 
 @functools.cache
 def _sections() -> dict[str, str]:
-    """The parts of `prompt_templates/controls.txt` that begin with a line `## name`, by that name."""
-    template = (PROJECT_ROOT / "prompt_templates" / "controls.txt").read_text(encoding="utf-8")
+    """The frames of `prompt_templates/controls.txt`, by their form."""
+    return sections_of((PROJECT_ROOT / "prompt_templates" / "controls.txt").read_text(encoding="utf-8"))
+
+
+def sections_of(template: str) -> dict[str, str]:
+    """The parts of a template that begin with a line `## name`, by that name."""
     _, *parts = re.split(r"(?m)^## (\S+)\n", template)
     return {name: text.strip("\n") for name, text in zip(parts[::2], parts[1::2], strict=True)}
 

@@ -5,6 +5,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
 
 from llm_backend.asking.prompts import build_messages, controls_message
 from llm_backend.asking.shape import Shape
@@ -40,13 +41,7 @@ class Question:
     def keys(self) -> tuple[str, ...]:
         """One key for each reply: who is asked, what is sent, and the number of the reply."""
         asked = [getattr(self.request, name) for name in _ASKED]
-        whole = hashlib.sha256(json.dumps([as_plain(self.shape.model), asked], default=asdict).encode())
-        keys = []
-        for number in range(self.request.num_replies):
-            numbered = whole.copy()
-            numbered.update(b"#%d" % number)
-            keys.append(numbered.hexdigest())
-        return tuple(keys)
+        return keys_of([as_plain(self.shape.model), asked], self.request.num_replies)
 
     def prediction(self, completion: Completion) -> Json:
         """The prediction that the replies give."""
@@ -55,6 +50,17 @@ class Question:
         return build_prediction(
             shape.prompt_name, shape.source.name, shape.prompt or "", values, shape.model_version
         )
+
+
+def keys_of(asked: Any, num_replies: int) -> tuple[str, ...]:
+    """A key (64 hex digits) for each of so many replies to what is asked."""
+    whole = hashlib.sha256(json.dumps(asked, default=asdict).encode())
+    keys = []
+    for number in range(num_replies):
+        numbered = whole.copy()
+        numbered.update(b"#%d" % number)
+        keys.append(numbered.hexdigest())
+    return tuple(keys)
 
 
 def make_question(shape: Shape, data: Json, reader: FileReader, label_studio: LabelStudio | None) -> Question:

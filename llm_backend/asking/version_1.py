@@ -33,8 +33,8 @@ _ASKED = ("model", "messages", "temperature", "response_format", "logprobs")
 def keys_of_version_1(question: Question) -> Iterator[tuple[str, ...]]:
     """The keys that the question may have had, one for each reply.
 
-    Version 1 counted what a shape leaves out where it does not matter: DIALOGUE_FORMAT, and whether the prompt
-    was the default prompt.
+    Version 1 counted what a shape leaves out where it does not matter: DIALOGUE_FORMAT, and whether the
+    prompt was the default prompt.
     """
     shape, model = question.shape, question.shape.model
     dialogue_formats = [shape.reading] if isinstance(shape.reading, str) else ["text", "messages"]
