@@ -10,12 +10,13 @@ from label_studio_sdk.label_interface.interface import LabelInterface
 
 from llm_backend.asking.plan import Plan, make_plan
 from llm_backend.errors import UNEXPECTED, BackendError, LabelingConfigError, StorageError
+from llm_backend.label_studio.files import label_studio_for
 from llm_backend.label_studio.regions import clear_stale, empty_prediction, error_prediction
 from llm_backend.labeling.config import LabelingConfig, parse_labeling_config
 from llm_backend.ml_base import LabelStudioMLBase
 from llm_backend.operations import logs
 from llm_backend.parameters import check_address, parse_extra_params, require_settings
-from llm_backend.reading import label_studio_for
+from llm_backend.reading import readable
 from llm_backend.services import Services, services_of_this_process
 from llm_backend.storage import Project
 from llm_backend.values import Json, Usage
@@ -124,7 +125,9 @@ class InteractiveLLM(LabelStudioMLBase):
     def config(self) -> LabelingConfig:
         """What the labeling config asks for."""
         settings = self._services.settings
-        return parse_labeling_config(self._config_text, settings.prompt_prefix, settings.fill)
+        return parse_labeling_config(
+            self._config_text, settings.prompt_prefix, settings.fill, readable=readable()
+        )
 
     @functools.cached_property
     def _project(self) -> Project:

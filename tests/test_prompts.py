@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from llm_backend.asking.prompts import build_messages, render
 from llm_backend.errors import PromptError
-from llm_backend.values import Endpoint, Message, Parameters, TaskInput
+from llm_backend.values import Endpoint, Message, Parameters, Reading
 
 FIELDS: dict[str, Any] = {
     "text": "T",
@@ -55,7 +55,7 @@ def content(
     object_field: str = "text",
 ) -> str:
     """The content of the one message for a task with this data."""
-    task = TaskInput(text=text, fields=data or {})
+    task = Reading(text=text, fields=data or {})
     (message,) = build_messages(params, prompt, task, labels=labels, object_field=object_field)
     assert message.role == "user"
     assert isinstance(message.content, str)
@@ -299,7 +299,7 @@ def test_the_object_s_field_stands_for_the_text_as_read() -> None:
 def test_a_dialogue_is_sent_as_messages(internal: bool, prompt: str, sent: str) -> None:
     """Chat messages go first as they are, and the prompt is the last user message."""
     dialogue = (Message("system", "Be {kind}"), Message("user", "Hi"), Message("assistant", "Hello"))
-    task = TaskInput(text="unused", fields={"topic": "tea"}, dialogue=dialogue)
+    task = Reading(text="unused", fields={"topic": "tea"}, dialogue=dialogue)
     messages = build_messages(parameters(internal=internal), prompt, task, labels=(), object_field="")
     assert messages == (*dialogue, Message("user", sent))
 

@@ -8,22 +8,22 @@ import functools
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from llm_backend.asking.prompts import build_messages, controls_message, sections_of
 from llm_backend.errors import PicturesRefusedError
+from llm_backend.label_studio.files import LabelStudio
 from llm_backend.label_studio.regions import build_prediction
-from llm_backend.labeling.config import KNOWN_OBJECT_TAGS, LabelingConfig, parse_labeling_config
+from llm_backend.labeling.config import LabelingConfig, parse_labeling_config
 from llm_backend.labeling.controls import Control, response_format
 from llm_backend.labeling.replies import Form, values_from_replies
-from llm_backend.labeling.source import Source
 from llm_backend.labeling.task_data import variable
 from llm_backend.parameters import parse_extra_params, resolve_parameters
-from llm_backend.reading import FileReader, ImageOptions, LabelStudio, read_input
+from llm_backend.reading import TAGS, FileReader, Reading, readable, show
 from llm_backend.settings import PROJECT_ROOT, Settings
-from llm_backend.values import Completion, CompletionRequest, Json, Parameters, TaskInput
+from llm_backend.values import Completion, CompletionRequest, Json, Parameters
 
 Answered = TypeVar("Answered")
 
@@ -35,10 +35,9 @@ class Plan:
     config: LabelingConfig
     parameters: Parameters
     prompt: str | None
-    dialogue_format: str
     response_format: str
     extra_params: Json
-    images: ImageOptions
+    reading: Any
     label_studio: LabelStudio | None = None
 
     @property
@@ -80,9 +79,8 @@ class Plan:
             self.prompt,
             self.prompt == parameters.default_prompt,
             template,
-            self.dialogue_format,
             config.digest,
-            *(asdict(self.images).values() if config.source.tag == "Image" else ()),
+            repr(self.reading),
             self.form,
             sorted(_sections().items()) if self.form != "plain" else None,
         ]
@@ -107,13 +105,13 @@ class Plan:
         Raises:
             BackendError: what `completion_request` and `ask` raise.
         """
+        read = self._read(data, reader)
         try:
-            return ask(self.completion_request(data, reader))
+            return ask(self._request(data, reader, read))
         except PicturesRefusedError:
-            if self.images.image_input != "auto":
+            if read.without_pictures is None:
                 raise
-            with_text = replace(self, images=replace(self.images, image_input="ocr"))
-            return ask(with_text.completion_request(data, reader))
+            return ask(self._request(data, reader, read.without_pictures()))
 
     def completion_request(self, data: Json, reader: FileReader) -> CompletionRequest:
         """What to ask for a task with this data; fetches the files that it names.
@@ -123,6 +121,9 @@ class Plan:
             AddressRefusedError: the task names an address that may not be reached.
             PromptError: a template names fields that the task does not have.
         """
+        return self._request(data, reader, self._read(data, reader))
+
+    def _request(self, data: Json, reader: FileReader, read: Reading) -> CompletionRequest:
         config, parameters = self.config, self.parameters
         controls = self._controls(data, reader)
         labels = config.labels
@@ -131,7 +132,7 @@ class Plan:
         messages = build_messages(
             parameters,
             self.prompt or "",
-            self._read(config.source, data, reader),
+            read,
             labels=labels,
             object_field=variable(config.source.value),
         )
@@ -151,32 +152,21 @@ class Plan:
         """The prediction that the replies give for the task with this data."""
         controls = self._controls(data, reader)
         quotes = any(control.kind == "labels" for control in controls)
-        text = self._read(self.config.source, data, reader).text if quotes else ""
+        text = self._read(data, reader).text if quotes else ""
         values = values_from_replies(controls, completion.replies, text, form=self.form)
         return build_prediction(self.config, self.prompt or "", values, self.model_version)
 
-    def _read(self, source: Source, data: Json, reader: FileReader) -> TaskInput:
-        return read_input(
-            source,
-            data,
-            dialogue_format=self.dialogue_format,
-            images=self.images,
-            label_studio=self.label_studio,
-            reader=reader,
-        )
+    def _read(self, data: Json, reader: FileReader) -> Reading:
+        source = self.config.source
+        return TAGS[source.tag].read(source, data, self.reading, reader.files_for(self.label_studio))
 
     def _controls(self, data: Json, reader: FileReader) -> tuple[Control, ...]:
         """The controls as the task shows them: some of their labels, or both sides, stand in its data."""
+        files = reader.files_for(self.label_studio)
         return tuple(
-            control.for_task(data, lambda source: self._show(source, data, reader))
+            control.for_task(data, lambda source: show(source, data, files))
             for control in self.config.controls
         )
-
-    def _show(self, source: Source, data: Json, reader: FileReader) -> str:
-        """The text that an object shows; of what is no text, its name."""
-        if source.tag not in KNOWN_OBJECT_TAGS or source.tag == "Image":
-            return source.name
-        return self._read(source, data, reader).text
 
 
 @functools.cache
@@ -194,25 +184,20 @@ def make_plan(
 ) -> Plan:
     """The plan for a project. Without a `prompt` the default prompt is taken.
 
-    `label_studio` is where the files are that its tasks name (`inputs.label_studio_for`).
+    `label_studio` is where the files are that its tasks name (`label_studio_for`).
 
     Raises:
         LabelingConfigError: the labeling config cannot work.
         ExtraParamsError: the extra params cannot be.
     """
     parameters = resolve_parameters(settings, parse_extra_params(extra_params))
+    config = parse_labeling_config(label_config, settings.prompt_prefix, settings.fill, readable=readable())
     return Plan(
-        config=parse_labeling_config(label_config, settings.prompt_prefix, settings.fill),
+        config=config,
         parameters=parameters,
         prompt=prompt or parameters.default_prompt,
-        dialogue_format=settings.dialogue_format,
         response_format=settings.response_format,
         extra_params=extra_params,
-        images=ImageOptions(
-            image_input=settings.image_input,
-            ocr_languages=settings.ocr_languages,
-            max_side=settings.image_max_side,
-            max_pages=settings.image_max_pages,
-        ),
+        reading=TAGS[config.source.tag].options(settings),
         label_studio=label_studio,
     )

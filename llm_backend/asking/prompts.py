@@ -1,21 +1,20 @@
 """Template + prompt + what was read of the task → the messages that are sent. Plain functions, no I/O."""
 
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from llm_backend.errors import PromptError
 from llm_backend.labeling.controls import Control
-from llm_backend.labeling.task_data import value_at
-from llm_backend.values import Message, Parameters, TaskInput, TextPart
+from llm_backend.labeling.task_data import as_text, value_at
+from llm_backend.values import Message, Parameters, Reading, TextPart
 
 _TOKEN = re.compile(r"\{\{|\}\}|\{([^{}\n]+)\}|[{}]")
 _WORD = re.compile(r"[^\W\d]\w*(-\w+)*")
 
 
 def build_messages(
-    parameters: Parameters, prompt: str, task: TaskInput, *, labels: tuple[str, ...], object_field: str
+    parameters: Parameters, prompt: str, task: Reading, *, labels: tuple[str, ...], object_field: str
 ) -> tuple[Message, ...]:
     """The messages for one task.
 
@@ -52,7 +51,7 @@ def controls_message(
         section = sections.get(f"{control.section}-{form}", sections[control.section])
         header = control.header
         if header.startswith("$"):
-            header = _as_text(value_at(header[1:], fields))
+            header = as_text(value_at(header[1:], fields))
         said = {"name": control.name, "header": f" ({header.strip().rstrip(':')})" if header.strip() else ""}
         described.append(render(section, said | control.fields()))
     return Message("system", render(sections[form], {"controls": "\n".join(described)}))
@@ -82,7 +81,7 @@ def render(template: str, fields: Mapping[str, Any]) -> str:
         token, name = match.group(), match.group(1)
         position = match.end()
         if name in fields:
-            parts.append(_as_text(fields[name]))
+            parts.append(as_text(fields[name]))
         elif name is not None:
             if _WORD.fullmatch(name):
                 missing[name] = None
@@ -100,12 +99,6 @@ def render(template: str, fields: Mapping[str, Any]) -> str:
             f"The prompt names {_listed(missing)}, which the task does not have; it has {_listed(fields)}"
         )
     return "".join(parts)
-
-
-def _as_text(value: Any) -> str:
-    if isinstance(value, str):
-        return value
-    return "" if value is None else json.dumps(value, ensure_ascii=False)
 
 
 def _listed(names: Iterable[str]) -> str:

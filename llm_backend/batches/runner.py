@@ -27,10 +27,10 @@ from llm_backend.errors import (
     RateLimitedError,
     StorageError,
 )
+from llm_backend.label_studio.files import label_studio_for
 from llm_backend.operations import logs
 from llm_backend.operations.metrics import Metrics
 from llm_backend.parameters import require_settings
-from llm_backend.reading import label_studio_for
 from llm_backend.settings import Settings
 from llm_backend.storage import Job, Projects, WorkItem, WorkList
 from llm_backend.storage.completions import KeyedReply

@@ -18,9 +18,10 @@ from llm_backend.asking.plan import Plan, make_plan
 from llm_backend.checkup.findings import Finding, failed, found, ok, summary, warning, within
 from llm_backend.checkup.label_studio import VisitError, as_dict, refused_address, unreachable
 from llm_backend.errors import BackendError, StorageError, reason_phrase
+from llm_backend.label_studio.files import label_studio_for
 from llm_backend.labeling.config import LabelingConfig
 from llm_backend.parameters import check_address, parse_extra_params, require_settings
-from llm_backend.reading import FileReader, label_studio_for
+from llm_backend.reading import FileReader
 from llm_backend.services import Services
 from llm_backend.settings import Settings
 from llm_backend.storage import Project

@@ -32,7 +32,6 @@ from llm_backend.labeling.controls import (
 )
 from llm_backend.labeling.source import Source
 
-KNOWN_OBJECT_TAGS = ("Text", "HyperText", "Paragraphs", "Image")
 _MAX_LENGTH = 2_000_000
 
 
@@ -72,19 +71,22 @@ class LabelingConfig:
 
 
 @functools.lru_cache(maxsize=256)
-def parse_labeling_config(xml: str, prompt_prefix: str, fill: str = "default") -> LabelingConfig:
+def parse_labeling_config(
+    xml: str, prompt_prefix: str, fill: str = "default", *, readable: tuple[str, ...]
+) -> LabelingConfig:
     """The parts of the labeling config that matter here.
 
     Filled are the first other TextArea and all Choices on the prompt's object, and what is marked with
-    `llm="true"`; with `fill="all"` everything that can be. `llm="false"` takes a control out.
+    `llm="true"`; with `fill="all"` everything that can be. `llm="false"` takes a control out. `readable` are
+    the names of the object tags that can be read, as Label Studio spells them.
 
     Raises:
-        LabelingConfigError: the XML cannot be parsed, or lacks a prompt TextArea, a known object tag, or
+        LabelingConfigError: the XML cannot be parsed, or lacks a prompt TextArea, a readable object tag, or
             something to fill; the reason says what to add.
     """
     interface = _parse(xml)
     prompt = _prompt_tag(interface.controls or (), prompt_prefix)
-    target = _object_tag(interface, prompt)
+    target = _object_tag(interface, prompt, readable)
     others = [
         control
         for control in interface.controls or ()
@@ -101,7 +103,7 @@ def parse_labeling_config(xml: str, prompt_prefix: str, fill: str = "default") -
             or _is(tag, "Choices")
         )
         try:
-            control = _control(tag, interface, target, response)
+            control = _control(tag, interface, target, response, readable)
         except LabelingConfigError as error:
             left_alone.append(f"{tag.tag} {tag.name}: {error.reason}")
             continue
@@ -116,7 +118,7 @@ def parse_labeling_config(xml: str, prompt_prefix: str, fill: str = "default") -
     return LabelingConfig(
         interface=interface,
         prompt=str(prompt.name),
-        source=_source(target),
+        source=_source(target, readable),
         response=response,
         controls=tuple(sorted(controls, key=_thinking_order)),
         left_alone=tuple(left_alone),
@@ -149,16 +151,16 @@ def _prompt_tag(controls: Iterable[ControlTag], prefix: str) -> ControlTag:
     return next((control for control in candidates if control.name == prefix), candidates[0])
 
 
-def _object_tag(interface: LabelInterface, prompt: ControlTag) -> ObjectTag:
+def _object_tag(interface: LabelInterface, prompt: ControlTag, readable: tuple[str, ...]) -> ObjectTag:
     """The first tag that the prompt points to and that can be read."""
     objects: dict[str, ObjectTag] = {str(tag.name): tag for tag in interface.objects or ()}
     pointed_to = _to_names(prompt)
     for name in pointed_to:
-        if name in objects and any(_is(objects[name], known) for known in KNOWN_OBJECT_TAGS):
+        if name in objects and any(_is(objects[name], known) for known in readable):
             return objects[name]
     raise LabelingConfigError(
         f'The prompt\'s toName="{",".join(pointed_to)}" must be the name of a '
-        f"{', '.join(KNOWN_OBJECT_TAGS[:-1])} or {KNOWN_OBJECT_TAGS[-1]} tag with a value"
+        f"{', '.join(readable[:-1])} or {readable[-1]} tag with a value"
     )
 
 
@@ -170,7 +172,11 @@ def _thinking_order(control: Control) -> int:
 
 
 def _control(  # noqa: C901 - one branch for each kind of control
-    tag: ControlTag, interface: LabelInterface, target: ObjectTag, response: str | None
+    tag: ControlTag,
+    interface: LabelInterface,
+    target: ObjectTag,
+    response: str | None,
+    readable: tuple[str, ...],
 ) -> Control:
     """The control that a tag is.
 
@@ -198,7 +204,7 @@ def _control(  # noqa: C901 - one branch for each kind of control
         attributes = (str(tag.get_attr(attribute, "")) for attribute in ("format", "min", "max"))
         return DateTime(name, only, *attributes, header=header)
     if kind == "pairwise":
-        return Pairwise(name, _sides(tag, interface), header=header)
+        return Pairwise(name, _sides(tag, interface, readable), header=header)
     if kind == "labels":
         if not _is(target, "Text"):
             raise LabelingConfigError("Labels are filled on a Text only")
@@ -265,19 +271,19 @@ def _nodes(element: Any, shown: tuple[str, ...], stored: tuple[str, ...]) -> Ite
             yield from deeper
 
 
-def _sides(tag: ControlTag, interface: LabelInterface) -> tuple[Source, Source]:
+def _sides(tag: ControlTag, interface: LabelInterface, readable: tuple[str, ...]) -> tuple[Source, Source]:
     objects = {str(found.name): found for found in interface.objects or ()}
     names = _to_names(tag)
     if len(names) != 2 or not all(name in objects for name in names):
         raise LabelingConfigError("its toName must name two objects")
-    left, right = (_source(objects[name]) for name in names)
+    left, right = (_source(objects[name], readable) for name in names)
     return left, right
 
 
-def _source(tag: ObjectTag) -> Source:
+def _source(tag: ObjectTag, readable: tuple[str, ...]) -> Source:
     return Source(
         name=str(tag.name),
-        tag=next((known for known in KNOWN_OBJECT_TAGS if _is(tag, known)), tag.tag or ""),
+        tag=next((known for known in readable if _is(tag, known)), tag.tag or ""),
         value=tag.value or "",
         value_type=str(tag.get_attr("valueType", "")).lower(),
         name_key=str(tag.get_attr("nameKey", "author")),
