@@ -9,7 +9,8 @@ from typing import Any
 
 from openai import OpenAI
 
-from llm_backend.asking.plan import make_plan
+from llm_backend.asking.question import make_question
+from llm_backend.asking.shape import Shapes
 from llm_backend.services import make_services
 from llm_backend.settings import load_settings
 from testkit.servers import ROOT, Server, backend, stub_llm
@@ -109,13 +110,13 @@ class _Bare:
     def __init__(self, stub: str) -> None:
         settings = load_settings({"OPENAI_API_KEY": "k"}, env_file=None)
         self._client = OpenAI(api_key="k", base_url=stub, max_retries=0)
-        self._plan = make_plan(settings, _CONFIG, {}, "Is it sarcastic?")
+        self._shape = Shapes(settings).shape(_CONFIG, {}, "Is it sarcastic?")
         self._reader = make_services(settings).reader
 
     def requests(self, count: int) -> list[dict[str, Any]]:
         """The arguments of so many calls."""
         texts = (f"I love it when my computer crashes, for the time {number}" for number in range(count))
-        asked = (self._plan.completion_request({"text": text}, self._reader) for text in texts)
+        asked = (make_question(self._shape, {"text": text}, self._reader, None).request for text in texts)
         return [
             {
                 "model": request.model,

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llm_backend.asking.prompts import controls_message, sections_of
+from llm_backend.asking.prompts import controls_message, wording
 from llm_backend.errors import LabelingConfigError
 from llm_backend.label_studio.regions import build_prediction
 from llm_backend.labeling.config import LabelingConfig, parse_labeling_config
@@ -43,7 +43,7 @@ def filled(control: str, answer: Any, data: Json | None = None) -> list[Any]:
     controls = tuple(item.for_task(data or {}, lambda source: source.name) for item in parsed.controls)
     reply = Reply(json.dumps({"x": answer}))
     values = values_from_replies(controls, [reply], TEXT, form="json")
-    prediction = build_prediction(parsed, "p", values, "m")
+    prediction = build_prediction(parsed.prompt, parsed.source.name, "p", values, "m")
     assert parsed.interface.validate_prediction(prediction, return_errors=True) == []
     return [region["value"] for region in prediction["result"][1:]]
 
@@ -377,8 +377,7 @@ def test_every_kind_of_control_is_described_to_the_model(form: str) -> None:
     more = "".join(item.replace('"x"', f'"d{number}"') for number, item in enumerate((TIME, MOMENT)))
     controls = config(f'{ALL}{more}<Header value="$question"/>{hinted}').controls
     assert {type(control) for control in controls} == set(Control.__subclasses__())
-    template = (EXAMPLES.parent / "prompt_templates" / "controls.txt").read_text()
-    message = controls_message(sections_of(template), controls, {"question": "Is it well done?"}, form=form)
+    message = controls_message(wording(controls, form), controls, {"question": "Is it well done?"})
     assert message.role == "system"
     for said in ("Is it well done?", "Bad (when it is {bad})", "Apple", "1 to 4", "in steps of 0.5", "Place"):
         assert said in message.content

@@ -221,6 +221,14 @@ def test_any_value_is_read_or_refused(value: Any, source: LabelingConfig, dialog
         assert isinstance(read(source, data, DIALOGUE_FORMAT=dialogue_format).text, str)
 
 
+@pytest.mark.parametrize("source", [TEXT, HYPERTEXT, DIALOGUE])
+def test_the_text_that_was_read_is_what_a_comparison_shows(source: LabelingConfig) -> None:
+    """A tag that says so (`is_text`) need not read its object again for that."""
+    data = {"text": "a", "html": "<b>b</b>"} | turns(("user", "c"))
+    assert TAGS[source.source.tag].is_text
+    assert read(source, data, DIALOGUE_FORMAT="messages").text == show(source.source, data, FILES)
+
+
 def test_what_an_object_shows_beside_another() -> None:
     """A comparison has the texts of its sides, and the name of what is no text, which is not fetched."""
     data = {"text": "a", "html": "<b>b</b>", "picture": "http://127.0.0.1:1/x.png"} | turns(("user", "c"))

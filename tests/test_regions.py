@@ -32,7 +32,9 @@ def built(
     values += [
         ControlValue(name, "choices", {"choices": list(labels)}) for name, labels in choices.items() if labels
     ]
-    prediction = build_prediction(config, prompt, ControlValues(tuple(values)), "m-1")
+    prediction = build_prediction(
+        config.prompt, config.source.name, prompt, ControlValues(tuple(values)), "m-1"
+    )
     assert config.interface.validate_prediction(prediction, return_errors=True) == []
     return prediction
 
@@ -110,7 +112,7 @@ def span(start: int, region_id: str = "") -> Json:
 def spans_at(*starts: int) -> Json:
     """A prediction of pieces of text that begin at these places."""
     values = [ControlValue("entities", "labels", span(start)["value"], 0.5) for start in starts]
-    return build_prediction(CONFIG, "p", ControlValues(tuple(values), 0.5), "m-1")
+    return build_prediction(CONFIG.prompt, CONFIG.source.name, "p", ControlValues(tuple(values), 0.5), "m-1")
 
 
 def test_scores_are_those_of_regions_and_of_the_prediction() -> None:
@@ -130,7 +132,7 @@ def test_what_an_answer_leaves_out_is_emptied(kind: str, empty: Json) -> None:
         "prompt",
         readable=readable(),
     )
-    prediction = build_prediction(config, "p", ControlValues(), "m-1")
+    prediction = build_prediction(config.prompt, config.source.name, "p", ControlValues(), "m-1")
     clear_stale(config, prediction, {"result": [{"from_name": kind}]})
     assert values_by_control(prediction)[kind] == empty
     assert config.interface.validate_prediction(prediction, return_errors=True) == []

@@ -8,7 +8,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from label_studio_sdk.label_interface.control_tags import ControlTag
@@ -281,13 +281,20 @@ def _sides(tag: ControlTag, interface: LabelInterface, readable: tuple[str, ...]
 
 
 def _source(tag: ObjectTag, readable: tuple[str, ...]) -> Source:
-    return Source(
+    source = Source(
         name=str(tag.name),
         tag=next((known for known in readable if _is(tag, known)), tag.tag or ""),
         value=tag.value or "",
         value_type=str(tag.get_attr("valueType", "")).lower(),
-        name_key=str(tag.get_attr("nameKey", "author")),
-        text_key=str(tag.get_attr("textKey", "text")),
+    )
+    if (
+        source.tag != "Paragraphs"
+    ):  # on other tags these attributes say nothing, and must not look like a change
+        return source
+    return replace(
+        source,
+        name_key=str(tag.get_attr("nameKey", source.name_key)),
+        text_key=str(tag.get_attr("textKey", source.text_key)),
     )
 
 
