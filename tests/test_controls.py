@@ -15,7 +15,7 @@ from llm_backend.label_studio.regions import build_prediction
 from llm_backend.labeling.config import LabelingConfig, parse_labeling_config
 from llm_backend.labeling.controls import Control, Label, Labels, response_format
 from llm_backend.labeling.replies import values_from_replies
-from llm_backend.reading import readable
+from llm_backend.reading import READABLE
 from llm_backend.values import Json, Reply
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
@@ -33,7 +33,7 @@ def config(control: str, fill: str = "all") -> LabelingConfig:
         f'<TextArea name="prompt" toName="text"/>{control}</View>',
         "prompt",
         fill,
-        readable=readable(),
+        READABLE,
     )
 
 
@@ -304,12 +304,10 @@ def test_which_controls_are_filled() -> None:
 def test_what_a_person_is_to_fill_stays_empty() -> None:
     """The Taxonomy and the Rating of the response-evaluation example are filled only when asked for."""
     xml = (EXAMPLES / "response-evaluation" / "label_config.xml").read_text()
-    assert [item.name for item in parse_labeling_config(xml, "prompt", readable=readable()).controls] == [
+    assert [item.name for item in parse_labeling_config(xml, "prompt", "default", READABLE).controls] == [
         "response"
     ]
-    everything = {
-        item.name for item in parse_labeling_config(xml, "prompt", "all", readable=readable()).controls
-    }
+    everything = {item.name for item in parse_labeling_config(xml, "prompt", "all", READABLE).controls}
     assert everything == {"response", "evals", "rating"}
 
 
@@ -338,7 +336,7 @@ def test_labels_are_filled_on_a_text_only() -> None:
     xml = LABELS.replace('toName="text"', 'toName="page"')
     page = '<View><HyperText name="page" value="$page"/><TextArea name="prompt" toName="page"/>'
     with pytest.raises(LabelingConfigError, match="nothing to fill"):
-        parse_labeling_config(f"{page}{xml}</View>", "prompt", "all", readable=readable())
+        parse_labeling_config(f"{page}{xml}</View>", "prompt", "all", READABLE)
 
 
 answers = st.recursive(

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from llm_backend.errors import LabelingConfigError, reason_phrase
 from llm_backend.labeling.config import LabelingConfig, parse_labeling_config
 from llm_backend.labeling.controls import Choices, Label
-from llm_backend.reading import readable
+from llm_backend.reading import READABLE
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 PROMPT = '<TextArea name="prompt" toName="text"/>'
@@ -24,7 +24,7 @@ def view(*controls: str, source: str = '<Text name="text" value="$text"/>') -> s
 
 def parse(xml: str, prefix: str = "prompt") -> LabelingConfig:
     """The parsed config."""
-    return parse_labeling_config(xml, prefix, readable=readable())
+    return parse_labeling_config(xml, prefix, "default", READABLE)
 
 
 @pytest.mark.parametrize(

@@ -72,7 +72,7 @@ class LabelingConfig:
 
 @functools.lru_cache(maxsize=256)
 def parse_labeling_config(
-    xml: str, prompt_prefix: str, fill: str = "default", *, readable: tuple[str, ...]
+    xml: str, prompt_prefix: str, fill: str, readable: tuple[str, ...]
 ) -> LabelingConfig:
     """The parts of the labeling config that matter here.
 

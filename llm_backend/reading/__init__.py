@@ -13,12 +13,10 @@ from llm_backend.reading.files import FileReader, TaskFiles
 from llm_backend.reading.tags.base import TAGS, ObjectTag, register
 from llm_backend.values import Reading
 
-__all__ = ["TAGS", "FileReader", "ObjectTag", "Reading", "TaskFiles", "readable", "register", "show"]
+__all__ = ["READABLE", "TAGS", "FileReader", "ObjectTag", "Reading", "TaskFiles", "register", "show"]
 
-
-def readable() -> tuple[str, ...]:
-    """The names of the object tags that can be read, in the order in which people are told of them."""
-    return tuple(TAGS)
+# The object tags that this program can read. `TAGS` also has what a test registers later.
+READABLE = tuple(TAGS)
 
 
 def show(source: Source, data: Mapping[str, Any], files: TaskFiles) -> str:

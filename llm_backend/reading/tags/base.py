@@ -46,7 +46,7 @@ class ObjectTag(ABC, Generic[Options]):
         """
 
 
-# By name. Whoever needs the names asks for them when needed: a test may register one more.
+# By name, in the order in which people are told of them.
 TAGS: dict[str, ObjectTag[Any]] = {}
 
 
