@@ -531,7 +531,7 @@ def test_what_hangs_is_given_up() -> None:
 
 
 def test_all_of_it_ends_in_time() -> None:
-    """What `--help` and the README promise: five minutes besides the completion."""
+    """What `--help` and docs/troubleshooting.md promise: five minutes besides the completion."""
     assert LONGEST_SECONDS <= 300
 
 

@@ -135,6 +135,7 @@ def test_what_an_answer_leaves_out_is_emptied(kind: str, empty: Json) -> None:
         READABLE,
     )
     prediction = build_prediction(config.prompt, config.source.name, "p", ControlValues(), "m-1")
-    clear_stale(config, prediction, {"result": [{"from_name": kind}]})
+    context = {"result": [{"from_name": kind}, {"from_name": ["odd"]}, None]}
+    clear_stale(config.controls, config.source.name, prediction, context)
     assert values_by_control(prediction)[kind] == empty
     assert config.interface.validate_prediction(prediction, return_errors=True) == []

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from llm_backend.errors import PromptError
-from llm_backend.labeling.controls import Control
+from llm_backend.labeling.controls import Control, Form
 from llm_backend.labeling.task_data import as_text, value_at
 from llm_backend.settings import PROJECT_ROOT
 from llm_backend.values import Message, Reading, TextPart
@@ -46,16 +46,14 @@ def build_messages(
     return (Message("user", prompt),)
 
 
-def wording(controls: Sequence[Control], form: str) -> tuple[str, ...]:
+def wording(controls: Sequence[Control], form: Form) -> tuple[str, ...]:
     """What a model is told in this form: a frame for all controls, and a template for each of them.
 
     `form` is `json` or `lines`; with `plain` a model is told nothing of the controls.
     """
     if form == "plain":
         return ()
-    sections = _sections()
-    templates = (sections.get(f"{control.section}-{form}", sections[control.section]) for control in controls)
-    return (sections[form], *templates)
+    return (_sections()[form], *(control.wording(form) for control in controls))
 
 
 def controls_message(

@@ -10,8 +10,9 @@ from llm_backend.asking.prompts import build_messages, controls_message
 from llm_backend.asking.shape import Shape
 from llm_backend.label_studio.files import LabelStudio
 from llm_backend.label_studio.regions import build_prediction
-from llm_backend.labeling.controls import Choices, Control, response_format
+from llm_backend.labeling.controls import Control
 from llm_backend.labeling.replies import values_from_replies
+from llm_backend.labeling.schema import response_format
 from llm_backend.labeling.source import Source
 from llm_backend.labeling.task_data import variable
 from llm_backend.plain import as_plain
@@ -82,8 +83,7 @@ def make_question(shape: Shape, data: Json, reader: FileReader, label_studio: La
 
 def labels_of(controls: Iterable[Control]) -> tuple[str, ...]:
     """All labels that can be ticked, as the model is shown them, each once, in order."""
-    choices = (control for control in controls if isinstance(control, Choices))
-    return tuple(dict.fromkeys(label.value for control in choices for label in control.labels))
+    return tuple(dict.fromkeys(label for control in controls for label in control.listed_labels))
 
 
 def _question(shape: Shape, data: Json, controls: tuple[Control, ...], read: Reading) -> Question:

@@ -11,10 +11,8 @@ from pathlib import Path
 from llm_backend.asking.prompts import wording
 from llm_backend.errors import MissingSettingsError
 from llm_backend.label_studio.files import LabelStudio, label_studio_for
-from llm_backend.labeling import controls as kinds
 from llm_backend.labeling.config import LabelingConfig, parse_labeling_config
-from llm_backend.labeling.controls import Control
-from llm_backend.labeling.replies import Form
+from llm_backend.labeling.controls import CONTROLS, Control, Form
 from llm_backend.labeling.source import Source
 from llm_backend.parameters import parse_extra_params, require_settings, resolve_parameters
 from llm_backend.plain import as_plain, digest, from_plain
@@ -180,8 +178,7 @@ def _form(config: LabelingConfig, response_format: str) -> Form:
         return "json"
     if response_format == "auto":
         return "json" if len(controls) > 1 or controls[0].closed else "plain"
-    usual = all(control.name == config.response or control.kind == "choices" for control in controls)
-    return "plain" if usual else "lines"
+    return "plain" if all(control.plain for control in controls) else "lines"
 
 
 def _model(endpoint: Endpoint, name: str) -> Model:
@@ -197,6 +194,7 @@ def _model(endpoint: Endpoint, name: str) -> Model:
 
 def _types() -> dict[str, type]:
     """The dataclasses of which a shape consists, by name."""
-    own = [Shape, Model, Source, kinds.Label, kinds.Node]
-    options = [tag.options_type for tag in TAGS.values() if tag.options_type]
-    return {kind.__name__: kind for kind in (*own, *options, *Control.__subclasses__())}
+    own = [Shape, Model, Source]
+    of_reading = [tag.options_type for tag in TAGS.values() if tag.options_type]
+    of_controls = [part for kind in CONTROLS.values() for part in (kind, *kind.parts)]
+    return {kind.__name__: kind for kind in (*own, *of_reading, *of_controls)}

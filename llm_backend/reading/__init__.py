@@ -18,6 +18,9 @@ __all__ = ["READABLE", "TAGS", "FileReader", "ObjectTag", "Reading", "TaskFiles"
 # The object tags that this program can read. `TAGS` also has what a test registers later.
 READABLE = tuple(TAGS)
 
+# The object tags that a model can read.
+READABLE = ("Text", "HyperText", "Paragraphs", "Image")
+
 
 def show(source: Source, data: Mapping[str, Any], files: TaskFiles) -> str:
     """The text that an object shows; the name of what is no text, or cannot be read.
