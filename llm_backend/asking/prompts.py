@@ -1,16 +1,15 @@
 """Template + prompt + what was read of the task → the messages that are sent. Plain functions."""
 
 import functools
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from llm_backend.errors import PromptError
 from llm_backend.labeling.controls import Control, Form
-from llm_backend.labeling.task_data import value_at
+from llm_backend.labeling.task_data import as_text, value_at
 from llm_backend.settings import PROJECT_ROOT
-from llm_backend.values import Message, TaskInput, TextPart
+from llm_backend.values import Message, Reading, TextPart
 
 _TOKEN = re.compile(r"\{\{|\}\}|\{([^{}\n]+)\}|[{}]")
 _WORD = re.compile(r"[^\W\d]\w*(-\w+)*")
@@ -18,7 +17,7 @@ _WORD = re.compile(r"[^\W\d]\w*(-\w+)*")
 
 def build_messages(
     prompt: str,
-    task: TaskInput,
+    task: Reading,
     *,
     prompt_is_template: bool,
     template: str | None,
@@ -69,7 +68,7 @@ def controls_message(
     for template, control in zip(templates, controls, strict=True):
         header = control.header
         if header.startswith("$"):
-            header = _as_text(value_at(header[1:], fields))
+            header = as_text(value_at(header[1:], fields))
         said = {"name": control.name, "header": f" ({header.strip().rstrip(':')})" if header.strip() else ""}
         described.append(render(template, said | control.fields()))
     return Message("system", render(frame, {"controls": "\n".join(described)}))
@@ -105,7 +104,7 @@ def render(template: str, fields: Mapping[str, Any]) -> str:
         token, name = match.group(), match.group(1)
         position = match.end()
         if name in fields:
-            parts.append(_as_text(fields[name]))
+            parts.append(as_text(fields[name]))
         elif name is not None:
             if _WORD.fullmatch(name):
                 missing[name] = None
@@ -123,12 +122,6 @@ def render(template: str, fields: Mapping[str, Any]) -> str:
             f"The prompt names {_listed(missing)}, which the task does not have; it has {_listed(fields)}"
         )
     return "".join(parts)
-
-
-def _as_text(value: Any) -> str:
-    if isinstance(value, str):
-        return value
-    return "" if value is None else json.dumps(value, ensure_ascii=False)
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -17,8 +17,8 @@ from llm_backend.labeling.schema import response_format
 from llm_backend.labeling.source import Source
 from llm_backend.labeling.task_data import variable
 from llm_backend.plain import as_plain
-from llm_backend.reading import READABLE, FileReader, ImageOptions, read_input
-from llm_backend.values import Completion, CompletionRequest, Json, TaskInput
+from llm_backend.reading import TAGS, FileReader, show
+from llm_backend.values import Completion, CompletionRequest, Json, Reading
 
 _ASKED = tuple(field.name for field in fields(CompletionRequest) if field.name != "num_replies")
 
@@ -72,35 +72,19 @@ def make_question(shape: Shape, data: Json, reader: FileReader, label_studio: La
         PromptError: a template names fields that the task does not have.
     """
 
-    def read(source: Source, images: ImageOptions) -> TaskInput:
-        dialogue_format = shape.reading if isinstance(shape.reading, str) else "text"
-        return read_input(
-            source, data, dialogue_format=dialogue_format, images=images, label_studio=label_studio,
-            reader=reader,
-        )  # fmt: skip
+    tag, files = TAGS[shape.source.tag], reader.files_for(label_studio)
+    read = tag.read(shape.source, data, shape.reading, files)
 
-    def show(source: Source) -> str:
-        """The text of an object; the name of what is no text."""
-        if source.tag not in READABLE or source.tag == "Image":
-            return source.name
-        return main.text if source == shape.source else read(source, images).text
+    def shown(source: Source) -> str:
+        """What an object shows; the one that has been read is not read again."""
+        return read.text if source == shape.source and tag.is_text else show(source, data, files)
 
-    images = shape.reading if isinstance(shape.reading, ImageOptions) else _NO_IMAGES
-    main = read(shape.source, images)
-    controls = tuple(control.for_task(data, show) for control in shape.controls)
-
-    def with_text() -> Question:
-        return _question(shape, data, controls, read(shape.source, replace(images, image_input="ocr")))
-
-    question = _question(shape, data, controls, main)
-    return (
-        replace(question, without_pictures=with_text)
-        if main.pictures and images.image_input == "auto"
-        else question
-    )
-
-
-_NO_IMAGES = ImageOptions("ocr", (), 0, 0)
+    controls = tuple(control.for_task(data, shown) for control in shape.controls)
+    question = _question(shape, data, controls, read)
+    read_text = read.without_pictures
+    if read_text is None:
+        return question
+    return replace(question, without_pictures=lambda: _question(shape, data, controls, read_text()))
 
 
 def labels_of(controls: Iterable[Control]) -> tuple[str, ...]:
@@ -108,10 +92,10 @@ def labels_of(controls: Iterable[Control]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(label for control in controls for label in control.listed_labels))
 
 
-def _question(shape: Shape, data: Json, controls: tuple[Control, ...], main: TaskInput) -> Question:
+def _question(shape: Shape, data: Json, controls: tuple[Control, ...], read: Reading) -> Question:
     messages = build_messages(
         shape.prompt or "",
-        main,
+        read,
         prompt_is_template=shape.prompt_is_template,
         template=shape.template,
         labels=labels_of(controls),
@@ -128,4 +112,4 @@ def _question(shape: Shape, data: Json, controls: tuple[Control, ...], main: Tas
         response_format=response_format(controls) if shape.form == "json" else None,
         logprobs=shape.form == "json" and judged and shape.num_responses == 1,
     )
-    return Question(shape, request, controls, main.text)
+    return Question(shape, request, controls, read.text)

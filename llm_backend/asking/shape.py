@@ -16,7 +16,7 @@ from llm_backend.labeling.controls import CONTROLS, Control, Form
 from llm_backend.labeling.source import Source
 from llm_backend.parameters import parse_extra_params, require_settings, resolve_parameters
 from llm_backend.plain import as_plain, digest, from_plain
-from llm_backend.reading import READABLE, ImageOptions
+from llm_backend.reading import TAGS
 from llm_backend.settings import Settings
 from llm_backend.storage import Project
 from llm_backend.values import Endpoint, Json, Parameters
@@ -54,7 +54,7 @@ class Shape:
     template: str | None
     prompt_name: str
     source: Source
-    reading: ImageOptions | str | None
+    reading: object
     controls: tuple[Control, ...]
     form: Form
     wording: tuple[str, ...]
@@ -114,7 +114,7 @@ class Shapes:
             LabelingConfigError: it cannot work.
         """
         settings = self._settings
-        return parse_labeling_config(label_config, settings.prompt_prefix, settings.fill, READABLE)
+        return parse_labeling_config(label_config, settings.prompt_prefix, settings.fill, tuple(TAGS))
 
     def shape(self, label_config: str, extra_params: Json, prompt: str | None) -> Shape:
         """The shape of a project's answers. Without a `prompt` the default prompt is taken.
@@ -164,7 +164,7 @@ class Shapes:
             template=parameters.prompt_template if internal else None,
             prompt_name=config.prompt,
             source=config.source,
-            reading=_reading(config.source, self._settings),
+            reading=TAGS[config.source.tag].options(self._settings),
             controls=config.controls,
             form=form,
             wording=wording(config.controls, form),
@@ -192,20 +192,9 @@ def _model(endpoint: Endpoint, name: str) -> Model:
     )
 
 
-def _reading(source: Source, settings: Settings) -> ImageOptions | str | None:
-    """All settings that shape how the object is read."""
-    if source.tag == "Image":
-        return ImageOptions(
-            image_input=settings.image_input,
-            ocr_languages=settings.ocr_languages,
-            max_side=settings.image_max_side,
-            max_pages=settings.image_max_pages,
-        )
-    return settings.dialogue_format if source.tag == "Paragraphs" else None
-
-
 def _types() -> dict[str, type]:
     """The dataclasses of which a shape consists, by name."""
-    own = [Shape, Model, Source, ImageOptions]
+    own = [Shape, Model, Source]
+    of_reading = [tag.options_type for tag in TAGS.values() if tag.options_type]
     of_controls = [part for kind in CONTROLS.values() for part in (kind, *kind.parts)]
-    return {kind.__name__: kind for kind in (*own, *of_controls)}
+    return {kind.__name__: kind for kind in (*own, *of_reading, *of_controls)}

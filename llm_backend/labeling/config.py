@@ -6,7 +6,7 @@ A plain function of the XML's text, cached by it. label-studio-sdk does the pars
 import functools
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from label_studio_sdk.label_interface.control_tags import ControlTag
@@ -143,13 +143,18 @@ def _control(tag: Tag) -> Control:
 
 
 def _source(tag: ObjectTag, readable: tuple[str, ...]) -> Source:
-    return Source(
+    source = Source(
         name=str(tag.name),
         tag=next((known for known in readable if _is(tag, known)), tag.tag or ""),
         value=tag.value or "",
         value_type=str(tag.get_attr("valueType", "")).lower(),
-        name_key=str(tag.get_attr("nameKey", "author")),
-        text_key=str(tag.get_attr("textKey", "text")),
+    )
+    if source.tag != "Paragraphs":  # elsewhere the keys say nothing: they must not look like a change
+        return source
+    return replace(
+        source,
+        name_key=str(tag.get_attr("nameKey", source.name_key)),
+        text_key=str(tag.get_attr("textKey", source.text_key)),
     )
 
 

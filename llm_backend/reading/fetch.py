@@ -73,8 +73,7 @@ class Fetcher:
                     answer = self._follow(url, label_studio, time.monotonic() + self._timeout)
                     try:
                         self._save(answer, file, url)
-                        content_type = _content_type(answer)
-                        charset = _charset(answer)
+                        content_type, charset = content_type_of(answer.headers.get("Content-Type", ""))
                     finally:
                         answer.close()
                 # What a hostile server makes requests and urllib3 raise is not to be told beforehand.
@@ -276,16 +275,14 @@ def _remaining(deadline: float) -> float:
     return remaining
 
 
-def _content_type(answer: requests.Response) -> str:
-    return answer.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-
-
-def _charset(answer: requests.Response) -> str | None:
-    for parameter in answer.headers.get("Content-Type", "").split(";")[1:]:
+def content_type_of(media_type: str) -> tuple[str, str | None]:
+    """What `text/plain; charset=utf-8` says: the type, in lower case, and the encoding, if it has one."""
+    kind, *parameters = media_type.split(";")
+    for parameter in parameters:
         name, _, value = parameter.partition("=")
         if name.strip().lower() == "charset":
-            return value.strip().strip("\"'")
-    return None
+            return kind.strip().lower(), value.strip().strip("\"'")
+    return kind.strip().lower(), None
 
 
 def _shown(url: str) -> str:
