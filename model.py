@@ -55,7 +55,7 @@ class InteractiveLLM(LabelStudioMLBase):
         if plan.prompt is None:
             return [[] for _ in tasks]
         require_settings(plan.parameters)
-        with self._services.places.one():
+        with self._services.admission.place():
             entries, self.usage = self._services.batches.run(self.project_id, plan, tasks)
         return entries
 
@@ -161,7 +161,7 @@ class InteractiveLLM(LabelStudioMLBase):
         if plan.prompt is None:
             return empty_prediction()
         require_settings(plan.parameters)
-        with self._services.places.one():
+        with self._services.admission.place():
             completion = self._services.completer.ask_anew(plan, task["data"])
         self.usage = Usage(1, tokens_in=completion.prompt_tokens, tokens_out=completion.completion_tokens)
         prediction = plan.prediction(task["data"], completion, self._services.reader)

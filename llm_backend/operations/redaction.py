@@ -1,6 +1,6 @@
-"""What must not be read in a log: the secrets that this process knows, and whatever looks like one.
+"""What no log may say: the secrets that this process knows, and whatever looks like one.
 
-Every pattern consumes what it has looked at, so that the time is linear in the length of the text.
+Every pattern consumes what it has looked at, so the time is linear in the length of the text.
 """
 
 import base64
@@ -69,13 +69,11 @@ _PATTERNS: tuple[tuple[tuple[str, ...], str, str | Callable[[re.Match[str]], str
     (("eyj",), r"\beyJ[\w-]{5,}+\.[\w-]*+(?:\.[\w-]*+)?", MASK),
 )
 _COMPILED = tuple((hints, re.compile(pattern, re.IGNORECASE), by) for hints, pattern, by in _PATTERNS)
+_ALL_HINTS = tuple({hint for hints, _, _ in _PATTERNS for hint in hints})
 
 
 class Redactor:
-    """Hides the secrets it has been told, in all the ways in which they get written, and what looks like one.
-
-    Safe for threads.
-    """
+    """Hides the secrets that it knows, however they are written, and whatever looks like one. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -84,7 +82,7 @@ class Redactor:
         self._known: tuple[str, ...] = ()
 
     def hide(self, secret: str, *, forever: bool = False) -> None:
-        """Has the secret hidden from now on; unless `forever`, until very many others have been learnt."""
+        """Hides the secret from now on; without `forever` until a thousand others have come."""
         if len(secret) < _SHORTEST or secret in self._kept:
             return
         with self._lock:
@@ -103,6 +101,8 @@ class Redactor:
             if secret in text:
                 text = text.replace(secret, MASK)
         small = text.lower()
+        if not any(map(small.__contains__, _ALL_HINTS)):  # nearly every field of a line
+            return text
         for hints, pattern, by in _COMPILED:
             if any(hint in small for hint in hints):
                 text = pattern.sub(by, text)
