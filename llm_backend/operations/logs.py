@@ -106,11 +106,16 @@ class _Formatter(logging.Formatter):
         """The fields of the line and of the context: numbers, and texts without secrets."""
         own = getattr(record, "fields", None)
         fields = (own if isinstance(own, dict) else {}) | _context.get()
-        return {
-            name: value if isinstance(value, (int, float)) else redact(str(value))[:_MOST_OF_A_FIELD]
+        fields = {
+            name: value if isinstance(value, (int, float)) else str(value)
             for name, value in fields.items()
             if value is not None
         }
+        texts = {name: value for name, value in fields.items() if isinstance(value, str)}
+        together = "\n".join(texts.values())
+        if redact(together) != together:  # nearly never, and one look costs less than one for each field
+            texts = {name: redact(text) for name, text in texts.items()}
+        return fields | {name: text[:_MOST_OF_A_FIELD] for name, text in texts.items()}
 
     def _traceback(self, record: logging.LogRecord) -> str:
         """The traceback and the stack that the record has; empty without either."""

@@ -50,10 +50,10 @@ class ProviderStatus:
         except PicturesRefusedError:  # the caller asks again, without them
             raise
         except BackendError as error:
-            self._note(Ended(time.time(), error.code, error.reason))
+            self._note(error.code, error.reason)
             raise
         else:
-            self._note(Ended(time.time()))
+            self._note()
 
     def last(self) -> Ended | None:
         """How the last completion of any worker ended; None where there was none yet."""
@@ -63,12 +63,12 @@ class ProviderStatus:
                 ends.append(Ended(**json.loads(file.read_text(encoding="utf-8"))))
         return max(ends, key=lambda ended: ended.at, default=None)
 
-    def _note(self, ended: Ended) -> None:
-        last = self._last
-        same = last is not None and (last.code, last.reason) == (ended.code, ended.reason)
-        if last is not None and same and 0 <= ended.at - last.at < _SAME_AGAIN_SECONDS:
+    def _note(self, code: str = "", reason: str = "") -> None:
+        now, last = time.time(), self._last
+        same = last is not None and last.code == code and last.reason == reason
+        if last is not None and same and 0 <= now - last.at < _SAME_AGAIN_SECONDS:
             return
-        self._last = ended
+        self._last = ended = Ended(now, code, reason)
         if self._shared is not None:
             file = self._shared.path / f"last_completion_{self._shared.number}.json"
             with self._lock, suppress(OSError):  # a folder that is full must not cost a completion
