@@ -6,7 +6,10 @@ person and says what to do; Label Studio shows it because `reason_phrase` puts i
 
 import re
 import unicodedata
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from llm_backend.values import Completion
 
 _MAX_REASON_PHRASE = 200
 UNEXPECTED = "Internal error: the server's log says more"  # all that a person is told of a bug
@@ -121,11 +124,11 @@ class StorageError(BackendError):
 
 
 class CompletionError(BackendError):
-    """A provider was asked and gave no completion, or not all of its replies: `replies` are those it gave."""
+    """A provider was asked and gave no completion, or not all of its replies: `paid` is what it gave."""
 
     code = "completion"
     status = 502
-    replies: tuple[Any, ...] = ()
+    paid: "Completion | None" = None
 
 
 class AuthenticationFailedError(CompletionError):

@@ -9,7 +9,9 @@ import time
 from dataclasses import dataclass
 
 from llm_backend import __version__
-from llm_backend.asking.completions import Completer
+from llm_backend.asking.asking import Asking
+from llm_backend.asking.completions import Completions
+from llm_backend.asking.shape import Shapes
 from llm_backend.batches.delivery import Delivery
 from llm_backend.batches.requests import Batches
 from llm_backend.batches.runner import Worker
@@ -23,8 +25,8 @@ from llm_backend.parameters import parse_extra_params, resolve_parameters
 from llm_backend.providers import Providers
 from llm_backend.reading import FileReader
 from llm_backend.settings import STOP_SECONDS, Settings, load_or_keep_settings, shared_place
-from llm_backend.storage import Database, Projects, StateCheck, StoredCompletions, WorkList
-from llm_backend.storage.write_behind import Recorder
+from llm_backend.storage import Database, Ledger, Projects, StateCheck, StoredCompletions, WorkList
+from llm_backend.storage.write_behind import WriteBehind
 from llm_backend.values import Parameters
 
 _PATIENCE_SECONDS = 1.0  # Prometheus waits ten
@@ -53,8 +55,10 @@ class Services:
     work: WorkList
     providers: Providers
     reader: FileReader
-    recorder: Recorder
-    completer: Completer
+    writer: WriteBehind
+    shapes: Shapes
+    completions: Completions
+    asking: Asking
     worker: Worker
     delivery: Delivery
     batches: Batches
@@ -81,8 +85,8 @@ class Services:
         """
         self.stop_soon()
         deadline = self.stopping.since + STOP_SECONDS
-        ended = [self.completer.close(deadline), self.worker.close(deadline), self.delivery.close(deadline)]
-        ended.append(self.recorder.close(deadline))
+        ended = [self.completions.close(deadline), self.worker.close(deadline), self.delivery.close(deadline)]
+        ended.append(self.writer.close(deadline))
         if not all(ended):
             return False
         self.providers.close()
@@ -122,11 +126,12 @@ def make_services(settings: Settings, shared: SharedFolder | None = None) -> Ser
         max_retries=settings.llm_max_retries,
         allowed_hosts=settings.allowed_hosts,
     )
-    recorder = Recorder(database, stored, work, owner=owner, on_written=notify)
+    writer = WriteBehind(database, stored, Ledger(database), work, owner=owner, on_written=notify)
     reader = FileReader(settings)
-    completer = Completer(providers, reader, stored, recorder, metrics)
+    completions = Completions(providers, stored, writer, metrics)
+    shapes, asking = Shapes(settings), Asking(completions, reader, metrics)
     worker = Worker(
-        settings, projects, work, completer, recorder, metrics,
+        settings, projects, work, shapes, asking, writer, metrics,
         owner=owner, changed=changed, stopping=stopping,
     )  # fmt: skip
     return Services(
@@ -137,13 +142,13 @@ def make_services(settings: Settings, shared: SharedFolder | None = None) -> Ser
         work=work,
         providers=providers,
         reader=reader,
-        recorder=recorder,
-        completer=completer,
+        writer=writer,
+        shapes=shapes,
+        completions=completions,
+        asking=asking,
         worker=worker,
         delivery=Delivery(settings, work, stored, owner=owner, stopping=stopping),
-        batches=Batches(
-            settings, work, worker, completer, recorder, metrics, changed=changed, stopping=stopping
-        ),
+        batches=Batches(settings, work, worker, changed=changed, stopping=stopping),
         admission=Admission(settings.threads),
         metrics=metrics,
         provider_status=status,

@@ -106,11 +106,16 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """The replies, at least one, and what they cost in tokens."""
+    """The replies, and what they cost in tokens; `cached_tokens` of the prompt's were cheaper.
+
+    `cost` is in dollars, where the provider says it.
+    """
 
     replies: tuple[Reply, ...]
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    cached_tokens: int = 0
+    cost: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Label Studio's API on loopback, as far as `--check` asks for it, with the answers that 1.23.2 gives."""
+"""A stub of Label Studio's API on loopback: what `--check` calls, with the answers of version 1.23.2."""
 
 import base64
 import json
@@ -20,7 +20,7 @@ LEGACY_IS_OFF = (
 
 
 def json_web_token(**claims: Any) -> str:
-    """A token of three parts that says this of itself; the signature is none."""
+    """A JSON Web Token with these claims and a false signature."""
     parts = ({"alg": "HS256", "typ": "JWT"}, claims)
     encoded = [base64.urlsafe_b64encode(json.dumps(part).encode()).decode().rstrip("=") for part in parts]
     return ".".join([*encoded, "c2lnbmF0dXJl"])
@@ -31,9 +31,10 @@ ACCESS_TOKEN = json_web_token(token_type="access", exp=8_102_742_015)
 
 
 class StubLabelStudio:
-    """One user and some projects. `refusal` is what it says of every token; `blocked` are local addresses.
+    """A Label Studio with one user and some projects.
 
-    Its `url` may be given a path, below which it then is.
+    If `refusal` is set, it refuses every token with this text. If `blocked` is set, it refuses local
+    addresses. If a test gives `url` a path, the stub answers below that path only.
     """
 
     def __init__(self, url: str) -> None:
@@ -47,7 +48,7 @@ class StubLabelStudio:
         self.created: list[Json] = []
 
     def add(self, label_config: str, model_url: str, model_version: str = "", **model: Any) -> int:
-        """A project of two tasks with a connected model, as connecting makes it; returns its id."""
+        """Adds a project with a task, a connected model and its webhook; returns its id."""
         number = len(self.projects) + 1
         created = "2026-11-24T17:40:53.990775Z"
         self.projects.insert(
@@ -74,7 +75,7 @@ class StubLabelStudio:
         return number
 
     def answer(self, method: str, path: str, query: dict[str, str], body: Any, token: str) -> tuple[int, Any]:
-        """Status and JSON of the answer."""
+        """The status and the JSON of the answer."""
         if path == "/api/version":
             return 200, {"release": "1.23.2", "label-studio-os-package": {"version": "1.23.2"}}
         if path == "/api/token/refresh":

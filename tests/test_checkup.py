@@ -79,9 +79,9 @@ def failures(findings: list[Finding]) -> list[str]:
 
 def version(make_settings: MakeSettings, config: str = CLASSIFICATION) -> str:
     """The model version of a project that has nothing but the default prompt."""
-    from llm_backend.asking.plan import make_plan
+    from llm_backend.asking.shape import Shapes
 
-    return make_plan(make_settings(DEFAULT_PROMPT="Is it sarcastic?"), config, {}, None).model_version
+    return Shapes(make_settings(DEFAULT_PROMPT="Is it sarcastic?")).shape(config, {}, None).model_version
 
 
 def test_all_is_well(
@@ -531,7 +531,7 @@ def test_what_hangs_is_given_up() -> None:
 
 
 def test_all_of_it_ends_in_time() -> None:
-    """What `--help` and the README promise: five minutes besides the completion."""
+    """What `--help` and docs/troubleshooting.md promise: five minutes besides the completion."""
     assert LONGEST_SECONDS <= 300
 
 
@@ -575,6 +575,7 @@ def test_the_command_succeeds_and_takes_no_work(
         label_config=CLASSIFICATION,
         extra_params={},
         prompt="p",
+        shape="",
         submitted_at=work.now(),
     )
     work.submit(job, [NewTask("1:a", 1, {"text": "a"})], work.now() - 1)

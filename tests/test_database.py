@@ -33,7 +33,13 @@ def fill(folder: Path) -> None:
     projects, work, stored = Projects(database), WorkList(database), StoredCompletions(database)
     projects.remember_prompt(ONLY_PROJECT, "its prompt")
     job = new_job(
-        "1.5", model_version="v", label_config="<View/>", extra_params={}, prompt="p", submitted_at=0
+        "1.5",
+        model_version="v",
+        label_config="<View/>",
+        extra_params={},
+        prompt="p",
+        shape="",
+        submitted_at=0,
     )
     work.submit(job, [NewTask(f"{n}:t", n, {"text": "t"}) for n in range(5)], 0)
     with database.writing() as connection:
@@ -275,7 +281,13 @@ def test_a_batch_waits_longer_for_a_lock(tmp_path: Path) -> None:
     holder.start()
     taken.wait(10)
     job = new_job(
-        "1.5", model_version="v", label_config="<View/>", extra_params={}, prompt="p", submitted_at=0
+        "1.5",
+        model_version="v",
+        label_config="<View/>",
+        extra_params={},
+        prompt="p",
+        shape="",
+        submitted_at=0,
     )
     assert WorkList(database).submit(job, [], 0)
     holder.join()
@@ -332,7 +344,7 @@ def test_other_tables_of_the_same_names_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def version_1(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
+def today(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
     """A database of each kind with today's tables."""
     url = None if request.param == "sqlite" else request.getfixturevalue("postgresql_url")
     database = Database(url, tmp_path)
@@ -341,33 +353,36 @@ def version_1(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Databa
     database.close()
 
 
-def test_steps_are_taken_in_order_and_once(version_1: Database) -> None:
+def two_steps(second: str) -> dict[int, list[tables.Step]]:
+    """A step that adds the column `two`, and one of the version after it."""
+    first = "ALTER TABLE projects ADD COLUMN two INTEGER"
+    return {
+        tables.VERSION + 1: [lambda connection: connection.execute(sa.text(first))],
+        tables.VERSION + 2: [lambda connection: connection.execute(sa.text(second))],
+    }
+
+
+def test_steps_are_taken_in_order_and_once(today: Database) -> None:
     """From the version that is there up to the newest one, and what is there stays."""
-    steps = (
-        lambda connection: connection.execute(sa.text("ALTER TABLE projects ADD COLUMN two INTEGER")),
-        lambda connection: connection.execute(sa.text("UPDATE projects SET two = 2")),
-    )
+    newest = tables.VERSION + 2
     for _ in range(2):
-        with version_1.writing() as connection:
-            tables.prepare(connection, steps=steps)
-    with version_1.reading() as connection:
+        with today.writing() as connection:
+            tables.prepare(connection, version=newest, steps=two_steps("UPDATE projects SET two = 2"))
+    with today.reading() as connection:
         assert connection.execute(sa.text("SELECT prompt, two FROM projects")).all() == [("prompt", 2)]
-        assert connection.execute(sa.text("SELECT version FROM schema_version")).scalar() == 3
+        assert connection.execute(sa.text("SELECT version FROM schema_version")).scalar() == newest
 
 
-def test_a_step_that_fails_leaves_the_database_as_it_was(version_1: Database) -> None:
+def test_a_step_that_fails_leaves_the_database_as_it_was(today: Database) -> None:
     """The earlier steps are taken back with it."""
-    steps = (
-        lambda connection: connection.execute(sa.text("ALTER TABLE projects ADD COLUMN two INTEGER")),
-        lambda connection: connection.execute(sa.text("UPDATE projects SET three = 2")),
-    )
-    with pytest.raises(StorageError), version_1.writing() as connection:
-        tables.prepare(connection, steps=steps)
-    with version_1.reading() as connection:
+    steps = two_steps("UPDATE projects SET three = 2")
+    with pytest.raises(StorageError), today.writing() as connection:
+        tables.prepare(connection, version=tables.VERSION + 2, steps=steps)
+    with today.reading() as connection:
         columns = {column["name"] for column in sa.inspect(connection).get_columns("projects")}
         assert "two" not in columns
-        assert connection.execute(sa.text("SELECT version FROM schema_version")).scalar() == 1
-    assert Projects(version_1).get("p").prompt == "prompt"
+        assert connection.execute(sa.text("SELECT version FROM schema_version")).scalar() == tables.VERSION
+    assert Projects(today).get("p").prompt == "prompt"
 
 
 def test_a_file_that_never_was_a_database_is_left_alone(tmp_path: Path) -> None:

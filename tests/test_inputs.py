@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from llm_backend.errors import InputError
 from llm_backend.labeling.config import LabelingConfig, parse_labeling_config
 from llm_backend.labeling.task_data import variable
-from llm_backend.reading import FileReader, ImageOptions, read_input
+from llm_backend.reading import READABLE, FileReader, ImageOptions, read_input
 from llm_backend.reading.text import visible_text
 from llm_backend.settings import load_settings
 from llm_backend.values import Message, TaskInput
@@ -20,6 +20,8 @@ def config(source: str) -> LabelingConfig:
     return parse_labeling_config(
         f'<View>{source}<TextArea name="prompt" toName="x"/><TextArea name="response" toName="x"/></View>',
         "prompt",
+        "default",
+        READABLE,
     )
 
 

@@ -36,6 +36,7 @@ def job(work: WorkList, version: str = "v1", project: str = "1.5") -> Job:
         label_config="<View/>",
         extra_params={"model": "m"},
         prompt="p",
+        shape="",
         submitted_at=work.now(),
     )
 

@@ -7,17 +7,14 @@ import threading
 import time
 import uuid
 from collections.abc import Sequence
-from typing import Any
 
-from llm_backend.asking.completions import Completer
-from llm_backend.asking.plan import Plan
+from llm_backend.asking.asking import task_id_of
+from llm_backend.asking.shape import Shape
 from llm_backend.batches.runner import Worker
-from llm_backend.errors import BackendError, StorageError, error_of_code
-from llm_backend.operations.metrics import Metrics
+from llm_backend.errors import StorageError, error_of_code
 from llm_backend.settings import Settings
 from llm_backend.storage import WorkList
 from llm_backend.storage.work import NewTask, TaskResult, new_job
-from llm_backend.storage.write_behind import Record, Recorder
 from llm_backend.values import Json, Usage
 
 _log = logging.getLogger(__name__)
@@ -34,23 +31,19 @@ class Batches:
         settings: Settings,
         work: WorkList,
         worker: Worker,
-        completer: Completer,
-        recorder: Recorder,
-        metrics: Metrics,
         *,
         changed: threading.Condition,
         stopping: threading.Event,
     ) -> None:
         self._work = work
         self._worker = worker
-        self._completer = completer
-        self._recorder = recorder
-        self._metrics = metrics
         self._changed = changed
         self._stopping = stopping
         self._timeout = settings.predict_timeout - min(5.0, settings.predict_timeout / 10)
 
-    def run(self, project: str, plan: Plan, tasks: Sequence[Json]) -> tuple[list[Json | list[Json]], Usage]:
+    def run(
+        self, project: str, shape: Shape, label_config: str, extra_params: Json, tasks: Sequence[Json]
+    ) -> tuple[list[Json | list[Json]], Usage]:
         """One entry per task, in order: its prediction, or an empty list, which Label Studio asks for again.
 
         Beside them what the request came to.
@@ -62,8 +55,6 @@ class Batches:
         """
         if not tasks:
             return [], Usage()
-        if len(tasks) == 1:
-            return self._one(plan, tasks[0])
         deadline = time.monotonic() + self._timeout
         now = self._work.now()
         open_until = now + self._timeout + _LATE_SECONDS
@@ -72,10 +63,11 @@ class Batches:
         job = new_job(
             project
             or f"-{uuid.uuid4().hex}",  # requests without a project have nothing to do with each other
-            model_version=plan.model_version,
-            label_config=plan.config.interface.config,
-            extra_params=plan.pinned_params,
-            prompt=plan.prompt or "",
+            model_version=shape.model_version,
+            label_config=label_config,
+            extra_params=extra_params,
+            prompt=shape.prompt or "",
+            shape=shape.as_json(),
             submitted_at=now,
         )
         with self._worker.tokens_paid(open_until) as paid:
@@ -91,19 +83,6 @@ class Batches:
             tokens_in=paid[0],
             tokens_out=paid[1],
         )
-
-    def _one(self, plan: Plan, task: Json) -> tuple[list[Json | list[Json]], Usage]:
-        """A task that a person opens. It is no batch, and ends none."""
-        try:
-            completion, replies = self._completer.ask_once(plan, task["data"], patient=True)
-            self._recorder.put(Record(replies))
-            prediction = plan.prediction(task["data"], completion, self._completer.reader)
-        except BackendError as error:
-            self._metrics.task(error.code)
-            raise
-        self._metrics.task("predicted")
-        usage = Usage(1, tokens_in=completion.prompt_tokens, tokens_out=completion.completion_tokens)
-        return [prediction], usage
 
     def _wait(self, job_id: str, open_until: float, deadline: float) -> None:
         """Until the tasks of the request are finished, job or server end, or the deadline has come."""
@@ -143,10 +122,9 @@ class Batches:
 def _new_task(task: Json) -> NewTask:
     """The task with an identity that other data of the same task does not have."""
     digest = hashlib.sha256(json.dumps(task["data"], sort_keys=True).encode()).hexdigest()[:32]
-    task_id: Any = task.get("id")
-    is_number = isinstance(task_id, int) and not isinstance(task_id, bool) and 0 <= task_id < 2**63
+    task_id = task_id_of(task)
     return NewTask(
-        identity=f"{task_id if is_number else ''}:{digest}",
-        task_id=task_id if is_number else None,
+        identity=f"{'' if task_id is None else task_id}:{digest}",
+        task_id=task_id,
         data=task["data"],
     )

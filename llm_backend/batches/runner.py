@@ -10,9 +10,11 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 
-from llm_backend.asking.completions import Completer
-from llm_backend.asking.plan import Plan, make_plan
+from llm_backend.asking.asking import Asking
+from llm_backend.asking.completions import Purpose
+from llm_backend.asking.shape import Access, Shape, Shapes, shape_from_json
 from llm_backend.batches.limiter import Limiter
 from llm_backend.errors import (
     UNEXPECTED,
@@ -29,14 +31,12 @@ from llm_backend.errors import (
 )
 from llm_backend.operations import logs
 from llm_backend.operations.metrics import Metrics
-from llm_backend.parameters import require_settings
-from llm_backend.reading import label_studio_for
 from llm_backend.settings import Settings
 from llm_backend.storage import Job, Projects, WorkItem, WorkList
-from llm_backend.storage.completions import KeyedReply
+from llm_backend.storage.ledger import Proposal
 from llm_backend.storage.work import Outcome
-from llm_backend.storage.write_behind import Record, Recorder
-from llm_backend.values import Completion, Endpoint
+from llm_backend.storage.write_behind import Record, WriteBehind
+from llm_backend.values import Completion, Endpoint, Json
 
 _log = logging.getLogger(__name__)
 
@@ -54,6 +54,16 @@ _PROGRESS_SECONDS = 5.0
 _LOOK_AGAIN_SECONDS = 0.05
 
 
+@dataclass(frozen=True)
+class Planned:
+    """How a job's tasks are asked."""
+
+    project: str
+    shape: Shape
+    access: Access
+    extra_params: Json
+
+
 class Worker:
     """One thread that takes tasks, and `max_concurrency` threads that work on them."""
 
@@ -62,8 +72,9 @@ class Worker:
         settings: Settings,
         projects: Projects,
         work: WorkList,
-        completer: Completer,
-        recorder: Recorder,
+        shapes: Shapes,
+        asking: Asking,
+        writer: WriteBehind,
         metrics: Metrics,
         *,
         owner: str,
@@ -73,14 +84,15 @@ class Worker:
         self._settings = settings
         self._projects = projects
         self._work = work
-        self._completer = completer
-        self._recorder = recorder
+        self._shapes = shapes
+        self._asking = asking
+        self._writer = writer
         self._metrics = metrics
         self._owner = owner
         self._changed = changed
         self._pool = ThreadPoolExecutor(settings.max_concurrency, thread_name_prefix="batch")
         self._limiters: dict[Endpoint, Limiter] = {}
-        self._plans: dict[str, Plan] = {}
+        self._plans: dict[str, Planned] = {}
         self._proven: set[str] = set()  # jobs of which something has succeeded here
         self._taken: dict[str, deque[WorkItem]] = {}
         self._paid: dict[float, list[int]] = {}
@@ -114,7 +126,7 @@ class Worker:
         if late:
             _log.warning("%d tasks are given back: their completions do not come in time", len(late))
         for item in late:
-            self._recorder.put(Record(outcome=Outcome(item)))
+            self._writer.put(Record(outcome=Outcome(item)))
         return not late
 
     @contextmanager
@@ -135,7 +147,7 @@ class Worker:
                 if time.monotonic() - renewed_at > self._settings.lease_seconds / 3:
                     renewed_at = time.monotonic()
                     self._renew()  # before anything is taken: what has run out here must not be taken twice
-                if self._recorder.is_stuck:  # others may take what waits here, when they can write
+                if self._writer.is_stuck:  # others may take what waits here, when they can write
                     self._give_back_waiting()
                 else:
                     self._take(jobs)
@@ -199,16 +211,16 @@ class Worker:
             with self._lock:
                 self._running -= 1
 
-    def _begin(self) -> tuple[Plan, Limiter, WorkItem] | None:
+    def _begin(self) -> tuple[Planned, Limiter, WorkItem] | None:
         """The next item whose endpoint has room; jobs take turns."""
         with self._lock:
-            if self._closing.is_set() or self._recorder.is_stuck:
+            if self._closing.is_set() or self._writer.is_stuck:
                 return None
             for job_id in list(self._taken):
                 items, plan = self._taken[job_id], self._plans.get(job_id)
                 if not items or plan is None:
                     continue
-                limiter = self._limiters[plan.parameters.endpoint]
+                limiter = self._limiters[plan.access.endpoint]
                 if not limiter.start():
                     continue
                 item = items.popleft()
@@ -219,14 +231,16 @@ class Worker:
                 return plan, limiter, item
             return None
 
-    def _one(self, plan: Plan, limiter: Limiter, item: WorkItem) -> None:
+    def _one(self, plan: Planned, limiter: Limiter, item: WorkItem) -> None:
         """One task, from its data to a written outcome."""
-        replies: tuple[KeyedReply, ...] = ()
         completion = Completion(())
+        proposal: Proposal | None = None
         hopeless: BackendError | None = None
         try:
-            completion, replies = self._completer.ask_once(plan, item.data)
-            prediction = plan.prediction(item.data, completion, self._completer.reader)
+            task: Json = {"id": item.task_id, "data": item.data}
+            predicted = self._asking.predict(
+                plan.shape, plan.access, task, purpose=Purpose.BATCH, project=plan.project
+            )
         except RateLimitedError as error:
             limiter.refused(error.retry_after)
             outcome = Outcome(item)
@@ -256,15 +270,15 @@ class Worker:
             outcome = Outcome(item, code="internal_error", reason=UNEXPECTED)
         else:
             limiter.succeeded()
-            self._metrics.task("predicted")
+            completion, proposal = predicted.completion, predicted.proposal
             self._proven.add(item.job_id)
             tokens = completion.prompt_tokens + completion.completion_tokens
-            outcome = Outcome(item, prediction, tokens)
+            outcome = Outcome(item, predicted.prediction, tokens)
         with self._lock:
             paid = self._paid.get(item.wanted_until, [0, 0])
             paid[0] += completion.prompt_tokens
             paid[1] += completion.completion_tokens
-        self._recorder.put(Record(replies, outcome))
+        self._writer.put(Record(proposal=proposal, outcome=outcome))
         with self._lock:
             self._under_way.pop(item.row, None)
         if hopeless is not None:
@@ -281,27 +295,24 @@ class Worker:
             self._proven.add(job_id)
         return True
 
-    def _plan(self, job: Job) -> Plan | None:
-        """The job's plan; when there can be none, the job ends."""
+    def _plan(self, job: Job) -> Planned | None:
+        """How the job's tasks are asked; when that cannot be, the job ends."""
         planned = self._plans.get(job.id)
         if planned is None or planned.extra_params != job.extra_params:
-            known = self._projects.get(job.project)
-            label_studio = label_studio_for(
-                self._settings,
-                job.project,
-                setup_url=known.label_studio_url,
-                setup_token=known.label_studio_token,
-            )
             try:
-                plan = make_plan(self._settings, job.label_config, job.extra_params, job.prompt, label_studio)
-                require_settings(plan.parameters)
-                if plan.model_version != job.model_version:
+                access = self._shapes.access(job.project, self._projects.get(job.project), job.extra_params)
+                shape = (
+                    shape_from_json(job.shape)
+                    if job.shape
+                    else self._shapes.shape(job.label_config, job.extra_params, job.prompt)
+                )
+                if not access.reaches(shape):
                     raise MissingSettingsError("The server's settings have changed: start the batch again")
             except BackendError as error:
                 self._give_up(job.id, error, self._work.now())
                 return None
-            self._limiters.setdefault(plan.parameters.endpoint, Limiter(self._settings.max_concurrency))
-            self._plans[job.id] = plan
+            self._limiters.setdefault(access.endpoint, Limiter(self._settings.max_concurrency))
+            self._plans[job.id] = Planned(job.project, shape, access, job.extra_params)
         return self._plans[job.id]
 
     def _give_up(self, job_id: str, error: BackendError, learnt_at: float) -> None:
@@ -326,7 +337,7 @@ class Worker:
                 self._plans.pop(job_id, None)
             self._proven.discard(job_id)
             for item in items:
-                self._recorder.put(Record(outcome=Outcome(item)))
+                self._writer.put(Record(outcome=Outcome(item)))
 
     def _give_back_waiting(self) -> None:
         with self._lock:

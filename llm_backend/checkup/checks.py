@@ -43,7 +43,11 @@ def _check(settings: Settings, services: Services) -> Iterator[Finding]:
     yield found("state", _STATE_SECONDS, lambda: server.state(settings, services.database))
     if usable.level != "FAILED":
         seconds = settings.llm_timeout + _GRACE_SECONDS
-        yield found("completion", seconds, lambda: server.completion(settings, services.providers))
+        yield found(
+            "completion",
+            seconds,
+            lambda: server.completion(settings, services.completions, services.database),
+        )
     if settings.image_input != "vision":
         yield found("OCR", _QUICK_SECONDS, lambda: server.ocr(settings))
     running = server.Running(settings)

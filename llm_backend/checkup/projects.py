@@ -14,13 +14,15 @@ import httpx
 from label_studio_sdk.client import LabelStudio
 from label_studio_sdk.core.api_error import ApiError
 
-from llm_backend.asking.plan import Plan, make_plan
+from llm_backend.asking.question import make_question
+from llm_backend.asking.shape import Shape
 from llm_backend.checkup.findings import Finding, failed, found, ok, summary, warning, within
 from llm_backend.checkup.label_studio import VisitError, as_dict, refused_address, unreachable
 from llm_backend.errors import BackendError, StorageError, reason_phrase
+from llm_backend.label_studio import files
 from llm_backend.labeling.config import LabelingConfig
 from llm_backend.parameters import check_address, parse_extra_params, require_settings
-from llm_backend.reading import FileReader, label_studio_for
+from llm_backend.reading import FileReader
 from llm_backend.services import Services
 from llm_backend.settings import Settings
 from llm_backend.storage import Project
@@ -113,24 +115,26 @@ class Projects:
         problems = list(self._connection(model, url))
         prompt = "the one used last" if known.prompt else "the default prompt"
         try:
-            plan = self._plan(project, key, model, known)
+            shape = self._shape(project, model, known)
         except BackendError as error:
             told = reason_phrase(error.reason)  # which Label Studio may have kept
             problems = [problem for problem in problems if told not in problem.text]
             problems.append(failed(error.reason))
         else:
-            problems += self._labeling_config(plan.config)
-            problems += self._first_task(project, plan)
-            if plan.prompt is None:
+            problems += self._labeling_config(
+                self._services.shapes.config(str(project.get("label_config") or ""))
+            )
+            problems += self._first_task(project, shape, self._files_of(key, known))
+            if shape.prompt is None:
                 prompt = "none"
                 problems.append(
                     warning("Retrieve Predictions has no prompt: use one in a task, or set DEFAULT_PROMPT")
                 )
-            if _has_other_version(model, plan):
+            if _has_other_version(model, shape):
                 problems.append(
                     warning(
                         f"Label Studio holds version {model['model_version']}, these settings make "
-                        f"{plan.model_version}: start the server again, or another one answers there"
+                        f"{shape.model_version}: start the server again, or another one answers there"
                     )
                 )
         problems += self._webhook(project, model, url)
@@ -173,22 +177,24 @@ class Projects:
         else:
             yield warning("Label Studio reaches nobody there: start the server, and check again")
 
-    def _plan(self, project: Json, key: str, model: Json, known: Project) -> Plan:
-        """How the project's tasks would be answered.
+    def _shape(self, project: Json, model: Json, known: Project) -> Shape:
+        """What would shape the answers for the project's tasks.
 
         Raises:
             BackendError: the labeling config, the extra params or the settings cannot work.
         """
-        label_studio = label_studio_for(
+        shapes = self._services.shapes
+        extra = parse_extra_params(model.get("extra_params")).as_json()
+        shape = shapes.shape(_label_config(project), extra, known.prompt)
+        parameters = shapes.parameters(extra)
+        require_settings(parameters)
+        check_address(parameters, self._settings)
+        return shape
+
+    def _files_of(self, key: str, known: Project) -> files.LabelStudio | None:
+        return files.label_studio_for(
             self._settings, key, setup_url=known.label_studio_url, setup_token=known.label_studio_token
         )
-        extra = parse_extra_params(model.get("extra_params")).as_json()
-        plan = make_plan(
-            self._settings, str(project.get("label_config") or ""), extra, known.prompt, label_studio
-        )
-        require_settings(plan.parameters)
-        check_address(plan.parameters, self._settings)
-        return plan
 
     def _labeling_config(self, config: LabelingConfig) -> Iterator[Finding]:
         """Controls that are not filled though somebody may expect it."""
@@ -204,7 +210,9 @@ class Projects:
                     f'the prompt has toName="{config.source.name}"'
                 )
 
-    def _first_task(self, project: Json, plan: Plan) -> Iterator[Finding]:
+    def _first_task(
+        self, project: Json, shape: Shape, label_studio: files.LabelStudio | None
+    ) -> Iterator[Finding]:
         """Whether what the labeling config and the prompt name is in the first task, files included."""
         tasks = _asked(
             lambda: iter(self._client.tasks.list(project=project["id"], page_size=1, fields="task_only"))
@@ -217,7 +225,8 @@ class Projects:
         with TemporaryDirectory() as folder:  # what is read must not get into the server's cache
             reader = FileReader(self._settings.model_copy(update={"model_dir": Path(folder)}))
             try:
-                replace(plan, prompt=plan.prompt or "?").completion_request(task.get("data") or {}, reader)
+                asked = replace(shape, prompt=shape.prompt or "?")
+                make_question(asked, task.get("data") or {}, reader, label_studio)
             except BackendError as error:
                 yield failed(f"task {task.get('id')}: {error.reason}")
             finally:
@@ -273,6 +282,10 @@ class Projects:
             return Project()
 
 
+def _label_config(project: Json) -> str:
+    return str(project.get("label_config") or "")
+
+
 def _asked(ask: Callable[[], Any]) -> Any:
     """What Label Studio answers.
 
@@ -293,11 +306,11 @@ def _project_string(project: Json) -> str:
     return f"{project['id']}.{int(created.timestamp())}" if isinstance(created, datetime) else ""
 
 
-def _has_other_version(model: Json, plan: Plan) -> bool:
+def _has_other_version(model: Json, shape: Shape) -> bool:
     """Whether the model that Label Studio has just asked is of other settings than these."""
     version = model.get("model_version")
     asked_now = model.get("state") == "CO" and model.get("auto_update") is not False
-    return bool(asked_now and version and version != plan.model_version)
+    return bool(asked_now and version and version != shape.model_version)
 
 
 def _reason(message: str) -> str:

@@ -5,9 +5,9 @@ import time
 
 import httpx
 
+from llm_backend.asking.completions import Completions
 from llm_backend.checkup.findings import Finding, failed, ok, warning
 from llm_backend.parameters import parse_extra_params, require_settings, resolve_parameters
-from llm_backend.providers import Providers
 from llm_backend.reading.ocr import missing_languages
 from llm_backend.settings import PROJECT_ROOT, Settings
 from llm_backend.storage import Database
@@ -43,13 +43,14 @@ def state(settings: Settings, database: Database) -> Finding:
     return ok(f"state: {database.file or 'the database of DATABASE_URL'} can be written")
 
 
-def completion(settings: Settings, providers: Providers) -> Finding:
-    """One completion, which is paid for, and not kept."""
+def completion(settings: Settings, completions: Completions, database: Database) -> Finding:
+    """One completion, which is paid for. It is not kept; the ledger has its row where there is a database."""
     parameters = _parameters(settings)
     prompt = (PROJECT_ROOT / "prompt_templates" / "check.txt").read_text(encoding="utf-8").strip()
     request = CompletionRequest(parameters.model, (Message("user", prompt),), parameters.temperature)
     started = time.monotonic()
-    answer = providers.complete(parameters.endpoint, request)
+    is_there = database.file is None or database.file.exists()
+    answer = completions.check(request, parameters.endpoint, in_ledger=is_there)
     milliseconds = (time.monotonic() - started) * 1000
     return ok(
         f"completion: {parameters.model} answered in {milliseconds:.0f} ms, "

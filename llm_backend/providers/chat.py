@@ -108,7 +108,7 @@ class ChatClient:
                 completions.append(self._ask(request, count, deadline, for_batch=True))
             except (RateLimitedError, ConnectionFailedError) as error:
                 # The caller slows down and asks for the rest; what has come is not paid for again.
-                error.replies = _joined(completions).replies
+                error.paid = _joined(completions) if completions else None
                 raise
             except BackendError:
                 if not completions:

@@ -18,6 +18,9 @@ from llm_backend.values import TaskInput
 
 __all__ = ["FileReader", "ImageOptions", "LabelStudio", "label_studio_for", "read_input"]
 
+# The object tags that a model can read.
+READABLE = ("Text", "HyperText", "Paragraphs", "Image")
+
 
 def read_input(
     source: Source,

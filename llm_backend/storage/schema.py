@@ -1,18 +1,19 @@
 """The version of the tables: a new database gets them, an older one the steps up to today's.
 
-A change of a table raises `VERSION` and adds a step to `STEPS`; databases of both kinds go through it.
+A change of a table raises `VERSION` and adds a step beside the table, decorated with `step_to`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 
 import sqlalchemy as sa
 
 from llm_backend.errors import StorageError
 
 METADATA = sa.MetaData()
-VERSION = 1
+VERSION = 2
 Step = Callable[[sa.Connection], object]
-STEPS: Sequence[Step] = ()  # the first makes version 2 of version 1, and so on
+Steps = Mapping[int, list[Step]]
+STEPS: dict[int, list[Step]] = {}
 
 _version = sa.Table("schema_version", METADATA, sa.Column("version", sa.Integer, nullable=False))
 # Version 1 was there before versions were written down: a database that has just this is one.
@@ -27,13 +28,30 @@ _COLUMNS_OF_VERSION_1 = {
 }
 
 
+def step_to(version: int) -> Callable[[Step], Step]:
+    """Registers a step that helps to make this version of the one before it."""
+
+    def register(step: Step) -> Step:
+        STEPS.setdefault(version, []).append(step)
+        return step
+
+    return register
+
+
+def add_columns(connection: sa.Connection, *columns: sa.Column[object]) -> None:
+    """Adds the columns, as their tables define them, to tables that are there."""
+    for column in columns:
+        definition = sa.schema.CreateColumn(column).compile(dialect=connection.dialect)
+        connection.exec_driver_sql(f"ALTER TABLE {column.table.name} ADD COLUMN {definition}")
+
+
 def is_current(connection: sa.Connection) -> bool:
-    """Whether nothing has to be done.
+    """Whether the tables are today's.
 
     Raises:
         StorageError: a newer program made the database.
     """
-    return _stored_version(connection) == VERSION
+    return _stored_version(connection, VERSION) == VERSION
 
 
 def write_nothing_new(connection: sa.Connection) -> None:
@@ -43,9 +61,7 @@ def write_nothing_new(connection: sa.Connection) -> None:
         connection.execute(table.delete().where(sa.false()))
 
 
-def prepare(
-    connection: sa.Connection, *, steps: Sequence[Step] = STEPS, metadata: sa.MetaData = METADATA
-) -> None:
+def prepare(connection: sa.Connection, *, version: int = VERSION, steps: Steps = STEPS) -> None:
     """Makes the tables, or takes the steps that are missing, in the caller's transaction.
 
     Nobody else may do the same at the same time.
@@ -53,24 +69,24 @@ def prepare(
     Raises:
         StorageError: the tables are of a newer program, or of none that is known.
     """
-    newest = len(steps) + 1
-    stored = _stored_version(connection, newest)
+    stored = _stored_version(connection, version)
     if stored is None and _has_no_tables(connection):
-        metadata.create_all(connection)
-        stored = newest
-        connection.execute(_version.insert().values(version=newest))
+        METADATA.create_all(connection)
+        stored = version
+        connection.execute(_version.insert().values(version=version))
     elif stored is None:
         _require_version_1(connection)
         stored = 1
         _version.create(connection)
         connection.execute(_version.insert().values(version=1))
-    for step in steps[stored - 1 :]:
-        step(connection)
-    if stored < newest:
-        connection.execute(_version.update().values(version=newest))
+    for missing in range(stored + 1, version + 1):
+        for step in steps[missing]:
+            step(connection)
+    if stored < version:
+        connection.execute(_version.update().values(version=version))
 
 
-def _stored_version(connection: sa.Connection, newest: int = VERSION) -> int | None:
+def _stored_version(connection: sa.Connection, newest: int) -> int | None:
     if not sa.inspect(connection).has_table(_version.name):
         return None
     stored = connection.execute(sa.select(_version.c.version)).scalar()

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 
 from llm_backend.storage.database import Database
-from llm_backend.storage.schema import METADATA
+from llm_backend.storage.schema import METADATA, add_columns, step_to
 from llm_backend.values import Json
 
 _jobs = sa.Table(
@@ -37,6 +37,7 @@ _jobs = sa.Table(
     sa.Column("submitted_at", sa.Double, nullable=False),
     sa.Column("delivery_owner", sa.String(64), nullable=False, server_default=""),
     sa.Column("delivery_lease_until", sa.Double, nullable=False, server_default="0"),
+    sa.Column("shape", sa.Text),  # NULL where version 1 of the tables stored the job
     sa.Index("jobs_by_version", "project", "model_version"),
 )
 _requests = sa.Table(
@@ -67,6 +68,13 @@ _tasks = sa.Table(
     sa.UniqueConstraint("job_id", "identity"),
 )
 sa.Index("job_tasks_in_turn", _tasks.c.job_id, _tasks.c.state, _tasks.c.wanted_until.desc(), _tasks.c.id)
+
+
+@step_to(2)
+def _add_shape(connection: sa.Connection) -> None:
+    add_columns(connection, _jobs.c.shape)
+
+
 Item = TypeVar("Item")
 _SLACK_SECONDS = 60.0  # a lease cannot end later than it lasts, and so much for clocks that differ
 _COLUMNS_AT_ONCE = 500  # databases limit how many values one statement may carry
@@ -86,6 +94,7 @@ class Job:
     label_config: str
     extra_params: Json
     prompt: str
+    shape: str | None
     state: str
     code: str
     reason: str
@@ -212,6 +221,8 @@ class WorkList:
                         code="",
                         reason="",
                         submitted_at=self._database.steady(),
+                        label_config=job.label_config,
+                        shape=job.shape,
                         extra_params=json.dumps(job.extra_params),  # another key makes no other version
                     )
                 )
@@ -567,6 +578,7 @@ def new_job(
     label_config: str,
     extra_params: Mapping[str, Any],
     prompt: str,
+    shape: str,
     submitted_at: float,
 ) -> Job:
     """A job that is about to be submitted; `submitted_at` is `WorkList.now`."""
@@ -577,6 +589,7 @@ def new_job(
         label_config=label_config,
         extra_params=dict(extra_params),
         prompt=prompt,
+        shape=shape,
         state="active",
         code="",
         reason="",
@@ -597,7 +610,7 @@ def _job_values(job: Job) -> dict[str, Any]:
 
 
 def _as_job(row: Any) -> Job:
-    values = {name: value for name, value in row._mapping.items() if not name.startswith("delivery_")}
+    values = {name: row._mapping[name] for name in Job.__slots__}
     return Job(**values | {"extra_params": json.loads(row.extra_params)})
 
 

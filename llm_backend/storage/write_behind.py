@@ -1,4 +1,4 @@
-"""Writes what has been paid for as soon as it arrives, what came together in one transaction."""
+"""Stores what was paid for as soon as it arrives; what arrived together, in one transaction."""
 
 import logging
 import queue
@@ -7,10 +7,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import sqlalchemy as sa
+
 from llm_backend.errors import StorageError
-from llm_backend.storage import Database, RefusedValueError, StoredCompletions, WorkList
-from llm_backend.storage.completions import KeyedReply
-from llm_backend.storage.work import Outcome
+from llm_backend.storage.completions import KeyedReply, StoredCompletions
+from llm_backend.storage.database import Database
+from llm_backend.storage.faults import RefusedValueError
+from llm_backend.storage.ledger import Ledger, Payment, Proposal
+from llm_backend.storage.work import Outcome, WorkList
 
 _log = logging.getLogger(__name__)
 _MOST_AT_ONCE = 256
@@ -22,19 +26,25 @@ _LAST_TRY_SECONDS = 3.0
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """Replies, and the outcome of the task that they are for when it is one of a batch."""
+    """What one completion leaves, each part where there is one.
+
+    `outcome` is that of a task of a batch.
+    """
 
     replies: tuple[KeyedReply, ...] = ()
+    payment: Payment | None = None
+    proposal: Proposal | None = None
     outcome: Outcome | None = None
 
 
-class Recorder:
-    """A queue of records and the thread that writes them, which starts with the first."""
+class WriteBehind:
+    """A queue of records, and the thread that stores them. The first record starts the thread."""
 
     def __init__(
         self,
         database: Database,
         completions: StoredCompletions,
+        ledger: Ledger,
         work: WorkList,
         *,
         owner: str,
@@ -42,6 +52,7 @@ class Recorder:
     ) -> None:
         self._database = database
         self._completions = completions
+        self._ledger = ledger
         self._work = work
         self._owner = owner
         self._on_written = on_written
@@ -54,29 +65,29 @@ class Recorder:
 
     @property
     def is_stuck(self) -> bool:
-        """Whether what has been paid for cannot be written: no more must be paid for meanwhile.
+        """Whether the database takes nothing, so that nothing more must be paid for.
 
-        From the first write that fails until nothing waits any more.
+        From the first write that fails until the queue is empty.
         """
         return self._stuck.is_set()
 
     def put(self, record: Record) -> None:
-        """Has the record written soon.
+        """Queues the record; the writer thread stores it.
 
-        While nothing can be written, a batch asks for no more. People go on, who have got their answers: of
-        those only so many are kept.
+        While the database takes nothing, a batch asks for no more, but people go on. Of their records, which
+        they have seen the answers of, only the first 5,000 are kept.
         """
         if self.is_stuck and record.outcome is None and self._queue.qsize() >= _MOST_WAITING:
             _log.error("A completion that a person has got is not kept: too many wait for the database")
             return
         with self._lock:
             if self._thread is None and not self._closing.is_set():
-                self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
+                self._thread = threading.Thread(target=self._run, name="write-behind", daemon=True)
                 self._thread.start()
         self._queue.put(record)
 
     def close(self, deadline: float) -> bool:
-        """Writes what is left and ends, until `deadline` of the monotonic clock; whether it has."""
+        """Stores what is left, until `deadline` of the monotonic clock; whether the thread has ended."""
         self._deadline = deadline
         self._closing.set()
         with self._lock:
@@ -107,16 +118,12 @@ class Recorder:
                 return
 
     def _write(self, records: list[Record]) -> None:
-        """Keeps trying: what is in memory alone would be paid for again after a crash."""
+        """Tries again and again: what is in memory alone would be paid for again after a crash."""
         tries = 0
         while records:
             try:
                 with self._database.writing(quick=True) as connection:
-                    self._completions.put(
-                        connection, [reply for record in records for reply in record.replies]
-                    )
-                    outcomes = [record.outcome for record in records if record.outcome]
-                    self._work.finish(connection, self._owner, outcomes)
+                    self._put_all(connection, records)
                 break
             except RefusedValueError as error:
                 _log.error("A completion cannot be written: %s", error.logged)
@@ -138,17 +145,32 @@ class Recorder:
                 return
         self._on_written()
 
+    def _put_all(self, connection: sa.Connection, records: list[Record]) -> None:
+        self._completions.put(connection, [reply for record in records for reply in record.replies])
+        self._ledger.put(
+            connection,
+            [record.payment for record in records if record.payment],
+            [record.proposal for record in records if record.proposal],
+        )
+        self._work.finish(connection, self._owner, [record.outcome for record in records if record.outcome])
+
     def _write_one_by_one(self, records: list[Record]) -> None:
-        """One of them is the culprit; the others are paid for, too."""
+        """Stores the others without the one that is refused: they were paid for, too."""
         for part in records if len(records) > 1 else _parts(records[0]):
             self._write([part])
 
 
 def _parts(record: Record) -> list[Record]:
-    """What a refused record is made of; of an outcome that is refused alone, that there is none."""
-    outcomes = [Record(outcome=record.outcome)] if record.outcome else []
-    if len(record.replies) + len(outcomes) > 1:
-        return [*(Record((reply,)) for reply in record.replies), *outcomes]
+    """What a refused record is made of; of an outcome that is refused alone, that the task has failed."""
+    parts = [Record((reply,)) for reply in record.replies]
+    if record.payment:
+        parts.append(Record(payment=record.payment))
+    if record.proposal:
+        parts.append(Record(proposal=record.proposal))
+    if record.outcome:
+        parts.append(Record(outcome=record.outcome))
+    if len(parts) > 1:
+        return parts
     if record.outcome and not record.outcome.code:
         reason = "The prediction cannot be written: the server's log says more"
         return [Record(outcome=Outcome(record.outcome.item, code="internal_error", reason=reason))]
