@@ -15,7 +15,7 @@ from llm_backend.batches.runner import Worker
 from llm_backend.errors import BackendError, StorageError, error_of_code
 from llm_backend.operations.metrics import Metrics
 from llm_backend.settings import Settings
-from llm_backend.storage import WorkList
+from llm_backend.storage import RestartNeededError, WorkList
 from llm_backend.storage.work import NewTask, TaskResult, new_job
 from llm_backend.storage.write_behind import Record, WriteBehind
 from llm_backend.values import Json, Usage
@@ -111,6 +111,8 @@ class Batches:
             try:
                 if not self._work.is_waited_for(job_id, open_until):
                     return
+            except RestartNeededError:
+                raise
             except StorageError as error:  # it may be back before the deadline
                 _log.error("The work list cannot be used: %s", error.logged)
             time.sleep(min(remaining, _LOOK_AT_MOST_EVERY_SECONDS))
