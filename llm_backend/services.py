@@ -92,14 +92,21 @@ class Services:
         return True
 
 
-def make_services(settings: Settings, shared: SharedFolder | None = None) -> Services:
-    """The services for these settings, for one of several workers where something is `shared`."""
+def make_services(
+    settings: Settings, shared: SharedFolder | None = None, *, moves_corrupt_aside: bool = True
+) -> Services:
+    """The services for these settings, for one of several workers where something is `shared`.
+
+    A server `moves_corrupt_aside` at its start; `--check` only looks at its database.
+    """
     own = resolve_parameters(settings, parse_extra_params(None))
     about = {"version": __version__, "provider": own.endpoint.provider, "model": own.model}
     metrics = Metrics(shared, about)
     status = ProviderStatus(own.endpoint, own.model, shared)
     url = settings.database_url
-    database = Database(url.get_secret_value() if url else None, settings.model_dir)
+    database = Database(
+        url.get_secret_value() if url else None, settings.model_dir, moves_corrupt_aside=moves_corrupt_aside
+    )
     projects, stored = Projects(database), StoredCompletions(database)
     jobs = Jobs(database, longest_request=settings.predict_timeout + _SLACK_SECONDS)
     changed, stopping = Changed(), Stopping()

@@ -133,16 +133,12 @@ def test_a_folder_that_cannot_be_written_is_a_failure(run: Check, tmp_path: Path
     assert any("cannot be written" in problem for problem in failures(run(MODEL_DIR=f"{tmp_path}/file/data")))
 
 
-def test_a_corrupt_database_is_told_of(run: Check, label_studio: StubLabelStudio, tmp_path: Path) -> None:
-    """It is replaced as at a start, and all else is checked."""
+def test_a_corrupt_database_is_told_of(run: Check, tmp_path: Path) -> None:
+    """It is a failure that says what to do, and stays where it is for the next start."""
     (tmp_path / "state.sqlite3").write_bytes(b"not a database" * 1000)
 
-    label_studio.add(CLASSIFICATION, OURS, auto_update=False)
-    findings = run()
-
-    assert [finding.level for finding in findings if "was corrupt" in finding.text] == ["warning"]
-    assert failures(findings) == []
-    assert findings[-1].level == "ok"
+    assert any("state: The database is corrupt: start the server again" in one for one in failures(run()))
+    assert (tmp_path / "state.sqlite3").read_bytes() == b"not a database" * 1000
 
 
 def test_a_database_that_is_there_is_tried(run: Check, make_backend: MakeApp, postgresql_url: str) -> None:

@@ -14,7 +14,15 @@ from llm_backend.batches.runner import Runner
 from llm_backend.batches.shared import Shared
 from llm_backend.errors import StorageError, error_of_code
 from llm_backend.label_studio.project_key import key_of_no_project
-from llm_backend.storage import Batch, JobState, NewTask, OpenRequest, TaskResult, TaskState
+from llm_backend.storage import (
+    Batch,
+    JobState,
+    NewTask,
+    OpenRequest,
+    RestartNeededError,
+    TaskResult,
+    TaskState,
+)
 from llm_backend.values import Json, Usage
 
 _log = logging.getLogger(__name__)
@@ -74,6 +82,8 @@ class Requests:
             try:
                 if not self._jobs.is_waited_for(job_id, request):
                     return
+            except RestartNeededError:
+                raise
             except StorageError as error:  # it may be back before the deadline
                 _log.error("The work list cannot be used: %s", error.logged)
             time.sleep(min(remaining, _LOOK_AT_MOST_EVERY_SECONDS))

@@ -31,7 +31,7 @@ def check(load: Callable[[], Settings] = load_settings) -> Iterator[Finding]:
         problems = tuple(failed(problem) for problem in error.problems)
         yield Finding("FAILED", "settings: these cannot be used; nothing else was checked", problems)
         return
-    services = make_services(settings)
+    services = make_services(settings, moves_corrupt_aside=False)
     try:
         yield from _check(settings, services)
     finally:

@@ -27,7 +27,7 @@ def usable_settings(settings: Settings) -> Finding:
 
 
 def state(settings: Settings, database: Database) -> Finding:
-    """Whether state can be written. None is made where there is none; a corrupt one is replaced."""
+    """Whether state can be written. None is made where there is none; a corrupt one stays where it is."""
     folder = settings.model_dir.absolute()
     there = next(path for path in (folder, *folder.parents) if path.exists())
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
@@ -36,12 +36,7 @@ def state(settings: Settings, database: Database) -> Finding:
         )
     if database.file is not None and not database.file.exists():
         return ok(f"state: {database.file} will be made at the first start")
-    before = database.file and database.file.stat().st_ino
     database.check_writable()
-    if database.file and database.file.stat().st_ino != before:
-        return warning(
-            f"state: {database.file} was corrupt: moved aside, beside a new one with what could be saved"
-        )
     return ok(f"state: {database.file or 'the database of DATABASE_URL'} can be written")
 
 
