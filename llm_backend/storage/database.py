@@ -114,8 +114,8 @@ class Database:
                 raise sqlite.ReplacedError("The database was replaced while it was written to: try again")
 
     def now(self) -> sa.ColumnElement[float]:
-        """Seconds since the epoch, to be used in a statement."""
-        return sa.literal(self._clock(), sa.Double) if self._is_sqlite else _time_of_the_server()
+        """Seconds since the epoch when the statement is executed, which may be made long before."""
+        return _called(self._clock) if self._is_sqlite else _time_of_the_server()
 
     def steady(self) -> sa.ColumnElement[float]:
         """Seconds of a clock that nobody sets, where there is one: for whatever runs out.
@@ -123,7 +123,7 @@ class Database:
         After a restart of the machine it begins anew, so what lies further in the future than it can be is
         from before.
         """
-        return sa.literal(self._steady(), sa.Double) if self._is_sqlite else _time_of_the_server()
+        return _called(self._steady) if self._is_sqlite else _time_of_the_server()
 
     def time_is_doubtful(self) -> bool:
         """Whether the clock has been set by more than a day since the start: what seems old may be new."""
@@ -270,6 +270,10 @@ def _move_aside(file: Path, file_id: sqlite.FileId, error: BaseException) -> Pat
         cause = str(getattr(error, "orig", None) or error).partition(" with text ")[0]
         _log.error("The database %s is corrupt (%s): moved to %s, a new one is made", file, cause, aside)
     return aside
+
+
+def _called(clock: Callable[[], float]) -> sa.BindParameter[float]:
+    return sa.bindparam(None, callable_=clock, type_=sa.Double)
 
 
 def _time_of_the_server() -> sa.ColumnElement[float]:
