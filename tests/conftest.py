@@ -80,9 +80,9 @@ def stub(_running_stub: StubLLM) -> StubLLM:
 
 
 @pytest.fixture(scope="session")
-def postgresql_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def postgresql_server() -> Iterator[str]:
     """A PostgreSQL of Debian's package on loopback, with an empty data folder; the URL without a database."""
-    with running_postgresql(tmp_path_factory.mktemp("postgresql")) as url:
+    with running_postgresql() as url:
         yield url
 
 

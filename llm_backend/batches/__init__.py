@@ -23,8 +23,8 @@ class Batches:
         self._jobs = shared.jobs
         self._runner = Runner(shared, here)
         self._requests = Requests(shared, self._runner, here)
-        self.delivery = Delivery(shared)
-        self._housekeeping = Housekeeping(shared, self.delivery)
+        delivery = Delivery(shared)
+        self._housekeeping = Housekeeping(shared, delivery)
 
     def run(
         self, project: str, shape: Shape, label_config: str, extra_params: Json, tasks: Sequence[Json]

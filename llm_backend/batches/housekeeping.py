@@ -5,9 +5,9 @@ import threading
 import time
 from contextlib import suppress
 
-from llm_backend.batches.delivery import TIMEOUT_SECONDS, Delivery, logged
+from llm_backend.batches.delivery import TIMEOUT_SECONDS, Delivery
 from llm_backend.batches.shared import Shared
-from llm_backend.errors import StorageError
+from llm_backend.errors import BackendError, StorageError
 from llm_backend.storage import Job
 
 _log = logging.getLogger(__name__)
@@ -49,6 +49,8 @@ class Housekeeping:
         if late and self._advancing:
             with suppress(StorageError):
                 self._jobs.lease_delivery(self._advancing, self._shared.owner, TIMEOUT_SECONDS, quick=True)
+        if not late:
+            self._delivery.close()
         return not late
 
     def _run(self) -> None:
@@ -63,7 +65,6 @@ class Housekeeping:
                 _log.error("The work list cannot be used: %s", error.logged)
                 continue
             self._retry_at = {job.id: self._retry_at.get(job.id, 0.0) for job in jobs}
-            self._delivery.forget_all_but(self._retry_at)
             for job in jobs:
                 if time.monotonic() >= self._retry_at[job.id]:
                     self._try_to_advance(job)
@@ -73,7 +74,8 @@ class Housekeeping:
         try:
             self._advance(job)
         except Exception as error:
-            _log.error("Delivery for project %s failed, trying again soon: %s", job.project, logged(error))
+            said = error.logged if isinstance(error, BackendError) else type(error).__name__
+            _log.error("Delivery for project %s failed, trying again soon: %s", job.project, said)
             _log.debug("The reason: %s", error)
             self._retry_at[job.id] = time.monotonic() + _RETRY_SECONDS
 

@@ -13,7 +13,16 @@ from llm_backend.batches.job_here import JobsHere
 from llm_backend.batches.runner import Runner
 from llm_backend.batches.shared import Shared
 from llm_backend.errors import StorageError, error_of_code
-from llm_backend.storage import Batch, JobState, NewTask, OpenRequest, TaskResult, TaskState
+from llm_backend.label_studio.project_key import key_of_no_project
+from llm_backend.storage import (
+    Batch,
+    JobState,
+    NewTask,
+    OpenRequest,
+    RestartNeededError,
+    TaskResult,
+    TaskState,
+)
 from llm_backend.values import Json, Usage
 
 _log = logging.getLogger(__name__)
@@ -45,7 +54,7 @@ class Requests:
         now = self._jobs.now()
         request = OpenRequest(uuid.uuid4().hex, now, now + self._timeout + _LATE_SECONDS)
         batch = Batch(
-            project or f"-{request.id}",  # requests without a project have nothing to do with each other
+            project or key_of_no_project(),
             model_version=shape.model_version,
             label_config=label_config,
             extra_params=extra_params,
@@ -73,6 +82,8 @@ class Requests:
             try:
                 if not self._jobs.is_waited_for(job_id, request):
                     return
+            except RestartNeededError:
+                raise
             except StorageError as error:  # it may be back before the deadline
                 _log.error("The work list cannot be used: %s", error.logged)
             time.sleep(min(remaining, _LOOK_AT_MOST_EVERY_SECONDS))

@@ -7,7 +7,7 @@ bring an older database up to date; `write_behind` stores what was paid for; `ch
 from llm_backend.storage.checks import StateCheck
 from llm_backend.storage.completions import StoredCompletions
 from llm_backend.storage.database import Database
-from llm_backend.storage.faults import RefusedValueError
+from llm_backend.storage.faults import RefusedValueError, RestartNeededError
 from llm_backend.storage.jobs import Batch, Job, Jobs, OpenRequest
 from llm_backend.storage.ledger import Ledger, Payment, Proposal
 from llm_backend.storage.projects import Project, Projects
@@ -31,6 +31,7 @@ __all__ = [
     "Projects",
     "Proposal",
     "RefusedValueError",
+    "RestartNeededError",
     "StateCheck",
     "StoredCompletions",
     "TaskResult",

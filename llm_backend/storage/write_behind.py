@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from llm_backend.errors import StorageError
 from llm_backend.storage.completions import KeyedReply, StoredCompletions
 from llm_backend.storage.database import Database
-from llm_backend.storage.faults import RefusedValueError
+from llm_backend.storage.faults import RefusedValueError, RestartNeededError
 from llm_backend.storage.ledger import Ledger, Payment, Proposal
 from llm_backend.storage.tasks import Outcome, Tasks
 
@@ -132,7 +132,8 @@ class WriteBehind:
             except StorageError as error:
                 self._stuck.set()
                 waiting = len(records) + self._queue.qsize()
-                if time.monotonic() > self._deadline:
+                is_hopeless = isinstance(error, RestartNeededError) and self._closing.is_set()
+                if is_hopeless or time.monotonic() > self._deadline:
                     _log.error("%d completions are lost with this process: %s", waiting, error.logged)
                     return
                 if tries % _TRIES_BETWEEN_WORDS == 0:
