@@ -21,10 +21,10 @@ from llm_backend.operations.background_probe import Lookout
 from llm_backend.operations.metrics import Metrics
 from llm_backend.operations.provider_status import LastCompletion
 from llm_backend.operations.worker_folder import SharedFolder
-from llm_backend.parameters import parse_extra_params, resolve_parameters
-from llm_backend.providers import Providers
+from llm_backend.parameters import load_or_keep_settings, resolve_parameters
+from llm_backend.providers.clients import Providers
 from llm_backend.reading import FileReader
-from llm_backend.settings import STOP_SECONDS, Settings, load_or_keep_settings, shared_place
+from llm_backend.settings import STOP_SECONDS, Settings, shared_place
 from llm_backend.storage import Database, Ledger, Projects, StateCheck, StoredCompletions, WorkList
 from llm_backend.storage.write_behind import WriteBehind
 from llm_backend.values import Parameters
@@ -99,7 +99,7 @@ class Services:
 
 def make_services(settings: Settings, shared: SharedFolder | None = None) -> Services:
     """The services for these settings, for one of several workers where something is `shared`."""
-    own = resolve_parameters(settings, parse_extra_params(None))
+    own = resolve_parameters(settings)
     about = {"version": __version__, "provider": own.endpoint.provider, "model": own.model}
     metrics = Metrics(shared, about)
     last = LastCompletion(own.endpoint, own.model, shared)

@@ -4,8 +4,7 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-from llm_backend.parameters import ExtraParams
-from llm_backend.settings import Settings
+from llm_backend.settings import ExtraParams, Settings
 from tests.test_metrics import metrics_table
 
 ROOT = Path(__file__).parent.parent

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from llm_backend.errors import InputError
 from llm_backend.labeling.config import LabelingConfig, parse_labeling_config
 from llm_backend.labeling.task_data import variable
+from llm_backend.parameters import load_settings
 from llm_backend.reading import FileReader, ImageOptions, read_input
 from llm_backend.reading.text import visible_text
-from llm_backend.settings import load_settings
 from llm_backend.values import Message, TaskInput
 
 
