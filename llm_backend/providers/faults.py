@@ -65,7 +65,7 @@ _THIS_PICTURE = re.compile(r"too (large|big|many|small)|(format|type|size|mime)\
 
 
 def refused_parameter(error: Exception, arguments: Mapping[str, Any]) -> str | None:
-    """The name of the argument that an answer refuses, if it refuses one: the caller leaves it out from then on.
+    """The name of the argument that an answer refuses, if any; the caller leaves it out from then on.
 
     Of a `response_format` it is the kind (`json_schema`, `json_object`), or the name of the one schema that
     the endpoint cannot use; `system` stands for messages of that role, which some models do not take.
