@@ -14,6 +14,7 @@ from llm_backend.asking.shape import Access, Shape
 from llm_backend.errors import UNEXPECTED, BackendError, LabelingConfigError, StorageError
 from llm_backend.label_studio.regions import clear_stale, empty_prediction, error_prediction
 from llm_backend.labeling.config import LabelingConfig
+from llm_backend.labeling.controls.textarea import TextArea
 from llm_backend.ml_base import LabelStudioMLBase
 from llm_backend.operations import logs
 from llm_backend.parameters import check_address, parse_extra_params, require_settings
@@ -59,7 +60,7 @@ class InteractiveLLM(LabelStudioMLBase):
         if len(tasks) == 1:
             return [self._answer_opened(shape, tasks[0])]
         require_settings(self._services.shapes.parameters(self.extra_params))
-        with self._services.places.one():
+        with self._services.admission.place():
             entries, self.usage = self._services.batches.run(
                 self.project_id, shape, self._config_text, self.extra_params, tasks
             )
@@ -163,8 +164,10 @@ class InteractiveLLM(LabelStudioMLBase):
             _log.warning("Project %s: no prediction: %s", self.project_id, error.logged)
             _log.debug("The reason: %s", error.reason)
             self.usage = replace(self.usage, predicted=0, outcome=error.code)
-            prediction = error_prediction(config, prompt, error.reason)
-        clear_stale(config, prediction, context)
+            prediction = error_prediction(
+                config.prompt, config.source.name, prompt, config.response, error.reason
+            )
+        clear_stale(config.controls, config.source.name, prediction, context)
         return prediction
 
     def _answer_opened(self, shape: Shape, task: Json) -> Json:
@@ -178,7 +181,7 @@ class InteractiveLLM(LabelStudioMLBase):
     def _ask(self, shape: Shape, task: Json, purpose: Purpose) -> Json:
         """The prediction for a person who waits; what it proposes is kept."""
         access = self._access
-        with self._services.places.one():
+        with self._services.admission.place():
             predicted = self._services.asking.predict(
                 shape, access, task, purpose=purpose, project=self.project_id
             )
@@ -212,17 +215,5 @@ class InteractiveLLM(LabelStudioMLBase):
 
 def _typed_prompt(config: LabelingConfig, context: Json | None) -> str | None:
     """The prompt in the regions of a context or an annotation: of several submissions the last one counts."""
-    regions = context.get("result") if context else None
-    typed = [
-        text
-        for region in (regions if isinstance(regions, list) else ())
-        if isinstance(region, dict) and region.get("from_name") == config.prompt
-        for text in _texts(region.get("value"))
-    ]
-    return next((text for text in reversed(typed) if text.strip()), None)
-
-
-def _texts(value: Any) -> list[str]:
-    """The texts of a TextArea region's value, which holds one or a list."""
-    text = value.get("text") if isinstance(value, dict) else None
-    return [item for item in (text if isinstance(text, list) else [text]) if isinstance(item, str)]
+    typed = TextArea(config.prompt).from_regions(context.get("result") if context else None)
+    return typed[-1] if typed else None

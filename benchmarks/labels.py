@@ -1,6 +1,6 @@
-"""What schema, parsing and regions cost per task, and how many replies of the embedded model give labels.
+"""Measures schema, parsing and regions of a task, and how many replies of the embedded model give labels.
 
-`python -m benchmarks.labels` runs both; the second asks the embedded model 800 times and takes minutes.
+`python -m benchmarks.labels` does both. The second part asks the embedded model 800 times and takes minutes.
 """
 
 import json
@@ -66,7 +66,7 @@ def _report(title: str, config: str, fill: str) -> None:
 
 
 def _mean_milliseconds(settings: Any, config: str, data: Json, reply: Reply) -> float:
-    """The mean over tasks of one batch, with a shape of its own: what is built once is in it.
+    """The mean over the tasks of one batch. The shape is its own, so the time includes what is built once.
 
     Reading a picture is another matter: an Image is read as a Text.
     """

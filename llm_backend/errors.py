@@ -20,12 +20,14 @@ class BackendError(Exception):
 
     `code` is stable and meant for programs, `status` is the HTTP status of the answer, `reason` is one
     sentence for a person. A log shows `logged` at any level: the reason, or only the code where the reason
-    may repeat something of a task, a prompt or a reply (`may_quote`).
+    may repeat something of a task, a prompt or a reply (`may_quote`). `may_pass` says that the same may
+    succeed a little later, without anybody doing anything.
     """
 
     code = "internal_error"
     status = 500
     may_quote = False
+    may_pass = False
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -121,6 +123,7 @@ class StorageError(BackendError):
 
     code = "storage"
     status = 503
+    may_pass = True
 
 
 class CompletionError(BackendError):
@@ -151,6 +154,7 @@ class RateLimitedError(CompletionError):
 
     code = "rate_limited"
     status = 503
+    may_pass = True
 
     def __init__(self, reason: str, retry_after: float | None = None) -> None:
         super().__init__(reason)
@@ -194,12 +198,14 @@ class ConnectionFailedError(CompletionError):
     """The provider cannot be reached."""
 
     code = "connection_failed"
+    may_pass = True
 
 
 class ProviderDownError(CompletionError):
     """The provider failed on its side (5xx)."""
 
     code = "provider_down"
+    may_pass = True
 
 
 class UnusableReplyError(CompletionError):

@@ -12,20 +12,18 @@ from llm_backend import __version__
 from llm_backend.asking.asking import Asking
 from llm_backend.asking.completions import Completions
 from llm_backend.asking.shape import Shapes
-from llm_backend.batches.delivery import Delivery
-from llm_backend.batches.requests import Batches
-from llm_backend.batches.runner import Worker
+from llm_backend.batches import Batches, Changed, Shared
 from llm_backend.errors import StorageError
-from llm_backend.operations.admission import Places
-from llm_backend.operations.background_probe import Lookout
+from llm_backend.operations.admission import Admission
+from llm_backend.operations.background_probe import BackgroundProbe
 from llm_backend.operations.metrics import Metrics
-from llm_backend.operations.provider_status import LastCompletion
+from llm_backend.operations.provider_status import ProviderStatus
 from llm_backend.operations.worker_folder import SharedFolder
 from llm_backend.parameters import load_or_keep_settings, resolve_parameters
 from llm_backend.providers.clients import Providers
 from llm_backend.reading import FileReader
 from llm_backend.settings import STOP_SECONDS, Settings, shared_place
-from llm_backend.storage import Database, Ledger, Projects, StateCheck, StoredCompletions, WorkList
+from llm_backend.storage import Database, Jobs, Ledger, Projects, StateCheck, StoredCompletions
 from llm_backend.storage.write_behind import WriteBehind
 from llm_backend.values import Parameters
 
@@ -52,21 +50,19 @@ class Services:
     parameters: Parameters  # of projects without extra params
     database: Database
     projects: Projects
-    work: WorkList
+    jobs: Jobs
     providers: Providers
     reader: FileReader
     writer: WriteBehind
     shapes: Shapes
     completions: Completions
     asking: Asking
-    worker: Worker
-    delivery: Delivery
     batches: Batches
-    places: Places
+    admission: Admission
     metrics: Metrics
-    last_completion: LastCompletion
-    state_problems: Lookout[tuple[str, ...]]
-    tasks_left: Lookout[int | None]
+    provider_status: ProviderStatus
+    state_problems: BackgroundProbe[tuple[str, ...]]
+    tasks_left: BackgroundProbe[int | None]
     stopping: Stopping
 
     def stop_soon(self) -> None:
@@ -75,8 +71,7 @@ class Services:
 
     def start(self) -> None:
         """Goes on with batches that an earlier process has left."""
-        self.worker.start()
-        self.delivery.start()
+        self.batches.start()
 
     def close(self) -> bool:
         """Finishes what is under way, writes it, and ends threads and connections; whether all has ended.
@@ -85,8 +80,8 @@ class Services:
         """
         self.stop_soon()
         deadline = self.stopping.since + STOP_SECONDS
-        ended = [self.completions.close(deadline), self.worker.close(deadline), self.delivery.close(deadline)]
-        ended.append(self.writer.close(deadline))
+        parts = (self.completions, self.batches, self.writer)  # which stores what the others have left
+        ended = [part.close(deadline) for part in parts]
         if not all(ended):
             return False
         self.providers.close()
@@ -97,71 +92,68 @@ class Services:
         return True
 
 
-def make_services(settings: Settings, shared: SharedFolder | None = None) -> Services:
-    """The services for these settings, for one of several workers where something is `shared`."""
+def make_services(
+    settings: Settings, shared: SharedFolder | None = None, *, moves_corrupt_aside: bool = True
+) -> Services:
+    """The services for these settings, for one of several workers where something is `shared`.
+
+    A server `moves_corrupt_aside` at its start; `--check` only looks at its database.
+    """
     own = resolve_parameters(settings)
     about = {"version": __version__, "provider": own.endpoint.provider, "model": own.model}
     metrics = Metrics(shared, about)
-    last = LastCompletion(own.endpoint, own.model, shared)
+    status = ProviderStatus(own.endpoint, own.model, shared)
     url = settings.database_url
-    database = Database(url.get_secret_value() if url else None, settings.model_dir)
-    projects, stored, work = (
-        Projects(database),
-        StoredCompletions(database),
-        WorkList(database, longest_request=settings.predict_timeout + _SLACK_SECONDS),
+    database = Database(
+        url.get_secret_value() if url else None, settings.model_dir, moves_corrupt_aside=moves_corrupt_aside
     )
-    changed, stopping = threading.Condition(), Stopping()
+    projects, stored = Projects(database), StoredCompletions(database)
+    jobs = Jobs(database, longest_request=settings.predict_timeout + _SLACK_SECONDS)
+    changed, stopping = Changed(), Stopping()
     owner = f"{socket.gethostname()[:32]}-{os.getpid()}-{secrets.token_hex(4)}"
-
-    def notify() -> None:
-        with changed:
-            changed.notify_all()
-
-    tasks_left = Lookout(functools.partial(_tasks_left, work))
-    metrics.watch_tasks_left(lambda: tasks_left.seen(_PATIENCE_SECONDS).new)
+    tasks_left = BackgroundProbe(functools.partial(_tasks_left, jobs))
+    metrics.watch_tasks_left(lambda: tasks_left.ask(_PATIENCE_SECONDS).fresh)
     providers = Providers(
         metrics,
-        last,
+        status,
         timeout=settings.llm_timeout,
         max_retries=settings.llm_max_retries,
         allowed_hosts=settings.allowed_hosts,
     )
-    writer = WriteBehind(database, stored, Ledger(database), work, owner=owner, on_written=notify)
+    writer = WriteBehind(database, stored, Ledger(database), jobs.tasks, owner=owner, on_written=changed.tell)
     reader = FileReader(settings)
     completions = Completions(providers, stored, writer, metrics)
     shapes, asking = Shapes(settings), Asking(completions, reader, metrics)
-    worker = Worker(
-        settings, projects, work, shapes, asking, writer, metrics,
-        owner=owner, changed=changed, stopping=stopping,
-    )  # fmt: skip
     return Services(
         settings=settings,
         parameters=own,
         database=database,
         projects=projects,
-        work=work,
+        jobs=jobs,
         providers=providers,
         reader=reader,
         writer=writer,
         shapes=shapes,
         completions=completions,
         asking=asking,
-        worker=worker,
-        delivery=Delivery(settings, work, stored, owner=owner, stopping=stopping),
-        batches=Batches(settings, work, worker, changed=changed, stopping=stopping),
-        places=Places(settings.threads),
+        batches=Batches(
+            Shared(
+                settings, projects, jobs, stored, shapes, asking, writer, metrics, owner, changed, stopping
+            )
+        ),
+        admission=Admission(settings.threads),
         metrics=metrics,
-        last_completion=last,
-        state_problems=Lookout(StateCheck(database, settings.model_dir).problems),
+        provider_status=status,
+        state_problems=BackgroundProbe(StateCheck(database, settings.model_dir).problems),
         tasks_left=tasks_left,
         stopping=stopping,
     )
 
 
-def _tasks_left(work: WorkList) -> int | None:
+def _tasks_left(jobs: Jobs) -> int | None:
     """The tasks left on the work list; None where it cannot be used."""
     try:
-        return work.tasks_left()
+        return jobs.tasks_left()
     except StorageError:
         return None
 

@@ -14,12 +14,22 @@ import pytest
 import sqlalchemy as sa
 
 from llm_backend.errors import StorageError
-from llm_backend.storage import Database, Projects, StoredCompletions, WorkList
+from llm_backend.storage import (
+    Database,
+    Jobs,
+    JobState,
+    Ledger,
+    Payment,
+    Projects,
+    StateCheck,
+    StoredCompletions,
+)
 from llm_backend.storage import schema as tables
 from llm_backend.storage.completions import KeyedReply
-from llm_backend.storage.work import NewTask, new_job
 from llm_backend.values import Reply
 from testkit.faulty_databases import full, locked
+from testkit.version_1 import ACTIVE, FINISHED, write_version_1
+from testkit.work import submit, tasks
 
 FILE = "state.sqlite3"
 MANY = 300
@@ -30,18 +40,9 @@ ONLY_PROJECT = "the first"
 def fill(folder: Path) -> None:
     """A database with a project, a batch, and completions that take many pages."""
     database = Database(None, folder)
-    projects, work, stored = Projects(database), WorkList(database), StoredCompletions(database)
+    projects, stored = Projects(database), StoredCompletions(database)
     projects.remember_prompt(ONLY_PROJECT, "its prompt")
-    job = new_job(
-        "1.5",
-        model_version="v",
-        label_config="<View/>",
-        extra_params={},
-        prompt="p",
-        shape="",
-        submitted_at=0,
-    )
-    work.submit(job, [NewTask(f"{n}:t", n, {"text": "t"}) for n in range(5)], 0)
+    submit(Jobs(database), tasks(5))
     with database.writing() as connection:
         stored.put(connection, [KeyedReply(f"{n:064d}", Reply(LARGE)) for n in range(MANY)])
     database.close()
@@ -80,29 +81,26 @@ def moved_aside(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("*.corrupt-*") if not path.name.endswith(("-wal", "-shm")))
 
 
-def eventually_usable(database: Database) -> None:
-    """The first use or two may fail; then everything works again."""
-    for _ in range(3):
-        try:
-            read_everything(database)
-            Projects(database).remember_prompt("p", "new")
-        except StorageError:
-            continue
-        assert Projects(database).get("p").prompt == "new"
-        return
-    raise AssertionError("the database does not recover")
+def use(database: Database) -> None:
+    """Reads everything, and writes."""
+    read_everything(database)
+    Projects(database).remember_prompt("p", "new")
+    assert Projects(database).get("p").prompt == "new"
 
 
-@SPOIL
-def test_a_database_that_is_corrupt_at_the_start_is_replaced(
+CORRUPT = "The database is corrupt: start the server again; it then moves the file aside and makes a new one"
+
+
+@pytest.mark.parametrize("spoil", [garbage_header, cut_off])
+def test_a_start_moves_a_corrupt_database_aside(
     tmp_path: Path, spoil: Callable[[Path], None], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It is moved aside as it is, a new one is made, and the log names both."""
+    """As it is; a new one is made, and the log names both."""
     fill(tmp_path)
     spoil(tmp_path / FILE)
     spoilt = (tmp_path / FILE).read_bytes()
     database = Database(None, tmp_path)
-    eventually_usable(database)
+    use(database)
     [aside] = moved_aside(tmp_path)
     assert aside.read_bytes() == spoilt
     assert [record.levelname for record in caplog.records if str(aside) in record.message] == ["ERROR"]
@@ -111,34 +109,85 @@ def test_a_database_that_is_corrupt_at_the_start_is_replaced(
 
 
 @SPOIL
-def test_a_database_that_becomes_corrupt_is_replaced(tmp_path: Path, spoil: Callable[[Path], None]) -> None:
-    """In the middle of the run: one use says so, the next ones work."""
+def test_a_database_that_becomes_corrupt_stays_until_the_next_start(
+    tmp_path: Path, spoil: Callable[[Path], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever meets it is told what to do, the log once; nothing is moved while the server runs."""
     fill(tmp_path)
     database = Database(None, tmp_path)
     assert Projects(database).get(ONLY_PROJECT).prompt == "its prompt"
     spoil(tmp_path / FILE)
-    other = Database(None, tmp_path)  # with nothing of it in memory
-    eventually_usable(other)
-    eventually_usable(database)
+    database.close()  # nothing of it is in memory any more
+    for _ in range(2):
+        with pytest.raises(StorageError, match=CORRUPT):
+            read_everything(database)
+    assert StateCheck(database, tmp_path).problems() == (CORRUPT,)
+    assert moved_aside(tmp_path) == []
+    database.close()
+    assert caplog.text.count("is corrupt") <= 1
+    after_restart = Database(None, tmp_path)
+    use(after_restart)
     assert len(moved_aside(tmp_path)) == 1
-    other.close()
-    database.close()
-    assert Projects(Database(None, tmp_path)).get("p").prompt == "new"
+    assert StateCheck(after_restart, tmp_path).problems() == ()
+    after_restart.close()
 
 
-def test_what_can_be_read_of_a_corrupt_database_is_kept(tmp_path: Path) -> None:
-    """Prompts, the batch, and the paid completions on both sides of the broken pages."""
+def test_a_corrupt_database_that_was_repaired_stays(tmp_path: Path) -> None:
+    """An operator puts a backup in its place before the next start: what is whole is never moved."""
     fill(tmp_path)
-    middle_overwritten(tmp_path / FILE)
+    backup = (tmp_path / FILE).read_bytes()
     database = Database(None, tmp_path)
-    eventually_usable(database)
-    assert Projects(database).get(ONLY_PROJECT).prompt == "its prompt"
-    [job] = WorkList(database).recent_jobs()
-    assert WorkList(database).progress(job.id).left == 5
-    kept = StoredCompletions(database).get([f"{n:064d}" for n in range(MANY)])
-    assert MANY * 0.9 < len(kept) < MANY
-    assert set(kept.values()) == {Reply(LARGE)}
+    use(database)
+    middle_overwritten(tmp_path / FILE)
     database.close()
+    with pytest.raises(StorageError, match=CORRUPT):
+        read_everything(database)
+    database.close()
+    (tmp_path / FILE).write_bytes(backup)
+    after_restart = Database(None, tmp_path)
+    assert Projects(after_restart).get(ONLY_PROJECT).prompt == "its prompt"
+    assert StateCheck(after_restart, tmp_path).problems() == ()
+    assert moved_aside(tmp_path) == []
+    after_restart.close()
+
+
+def test_a_text_that_is_no_utf_8_is_corrupt(tmp_path: Path) -> None:
+    """SQLite itself finds nothing wrong with it; the next start moves the file aside all the same."""
+    fill(tmp_path)
+    with closing(sqlite3.connect(tmp_path / FILE)) as connection:
+        connection.execute("UPDATE projects SET prompt = CAST(x'ff00ff' AS TEXT)")
+        connection.commit()
+    database = Database(None, tmp_path)
+    with pytest.raises(StorageError, match=CORRUPT):
+        Projects(database).get(ONLY_PROJECT)
+    database.close()
+    use(Database(None, tmp_path))
+    assert len(moved_aside(tmp_path)) == 1
+
+
+def test_nothing_is_moved_while_another_process_has_it_open(tmp_path: Path) -> None:
+    """A worker that starts anew beside others is told what to do, until all have been started again."""
+    fill(tmp_path)
+    running = Database(None, tmp_path)
+    use(running)
+    garbage_header(tmp_path / FILE)
+    new_worker = Database(None, tmp_path)
+    with pytest.raises(StorageError, match=CORRUPT):
+        Projects(new_worker).get("p")
+    assert moved_aside(tmp_path) == []
+    running.close()
+    use(new_worker)
+    assert len(moved_aside(tmp_path)) == 1
+    new_worker.close()
+
+
+def test_who_only_looks_moves_nothing(tmp_path: Path) -> None:
+    """`--check` tells of a corrupt database and leaves it where it is."""
+    (tmp_path / FILE).write_bytes(b"no database " * 500)
+    database = Database(None, tmp_path, moves_corrupt_aside=False)
+    with pytest.raises(StorageError, match=CORRUPT):
+        database.check_writable()
+    assert moved_aside(tmp_path) == []
 
 
 def test_an_earlier_corrupt_database_is_not_overwritten(tmp_path: Path) -> None:
@@ -146,7 +195,7 @@ def test_an_earlier_corrupt_database_is_not_overwritten(tmp_path: Path) -> None:
     for _ in range(3):
         (tmp_path / FILE).write_bytes(b"no database " * 500)
         database = Database(None, tmp_path)
-        eventually_usable(database)
+        use(database)
         database.close()
         (tmp_path / FILE).unlink()
     assert len(moved_aside(tmp_path)) == 3
@@ -161,49 +210,47 @@ def test_an_empty_file_is_a_new_database(tmp_path: Path) -> None:
     assert moved_aside(tmp_path) == []
 
 
-def test_a_deleted_database_is_made_anew(tmp_path: Path) -> None:
-    """Somebody tidies up under a running server: it does not go on writing into a file without a name."""
+def test_a_deleted_database_is_told_of(tmp_path: Path) -> None:
+    """Somebody tidies up under a running server: `/health` says so, and the next start makes a new one."""
     database = Database(None, tmp_path)
     Projects(database).remember_prompt("p", "old")
     for path in tmp_path.glob(f"{FILE}*"):
         path.unlink()
-    Projects(database).remember_prompt("p", "new")
+    [problem] = StateCheck(database, tmp_path).problems()
+    assert problem == "The database has been deleted: start the server again; it then makes a new one"
     database.close()
-    assert Projects(Database(None, tmp_path)).get("p").prompt == "new"
+    use(Database(None, tmp_path))
 
 
-def test_an_emptied_database_gets_its_tables_again(tmp_path: Path) -> None:
-    """One use says that they are missing, the next ones work."""
+def test_an_emptied_database_is_told_of(tmp_path: Path) -> None:
+    """Its tables are gone; the next start makes them."""
     database = Database(None, tmp_path)
     Projects(database).remember_prompt("p", "old")
     with database.writing() as connection:
-        connection.execute(sa.text("DROP TABLE projects"))
-        connection.execute(sa.text("DROP TABLE completions"))
-        for other in ("jobs", "open_requests", "job_tasks", "schema_version"):
-            connection.execute(sa.text(f"DROP TABLE {other}"))
-    eventually_usable(database)
+        for table in tables.METADATA.tables:
+            connection.execute(sa.text(f"DROP TABLE {table}"))
+    with pytest.raises(StorageError, match="has been deleted: start the server again"):
+        Projects(database).get("p")
+    database.close()
+    use(database)
     database.close()
 
 
-def notice_together(folder: Path, ready: Any, number: int) -> None:
-    """What one of several workers does when the database turns out to be corrupt."""
+def start_together(folder: Path, ready: Any, number: int) -> None:
+    """What one of several workers does when it starts."""
     database = Database(None, folder)
     ready.wait(30)
-    for _ in range(3):
-        try:
-            Projects(database).remember_prompt(f"{number}", "prompt")
-            break
-        except StorageError:
-            continue
+    Projects(database).remember_prompt(f"{number}", "prompt")
+    ready.wait(30)
     database.close()
 
 
-def test_several_processes_that_notice_at_once_replace_it_once(tmp_path: Path) -> None:
-    """The new one of the first is not moved aside by the second, and nobody's write is lost."""
+def test_several_workers_that_start_at_once_move_it_aside_once(tmp_path: Path) -> None:
+    """The second does not move the new one of the first, and nobody's write is lost."""
     (tmp_path / FILE).write_bytes(b"no database " * 500)
     context = multiprocessing.get_context("spawn")
     ready = context.Barrier(4)
-    workers = [context.Process(target=notice_together, args=(tmp_path, ready, n)) for n in range(4)]
+    workers = [context.Process(target=start_together, args=(tmp_path, ready, n)) for n in range(4)]
     for worker in workers:
         worker.start()
     for worker in workers:
@@ -212,24 +259,6 @@ def test_several_processes_that_notice_at_once_replace_it_once(tmp_path: Path) -
     assert len(moved_aside(tmp_path)) == 1
     projects = Projects(Database(None, tmp_path))
     assert [projects.get(f"{n}").prompt for n in range(4)] == ["prompt"] * 4
-
-
-def test_a_write_into_a_database_that_is_being_replaced_is_no_success(tmp_path: Path) -> None:
-    """What went into the file that was moved aside meanwhile has to be written again."""
-    database = Database(None, tmp_path)
-    projects = Projects(database)
-
-    def write() -> None:
-        with database.writing() as connection:
-            connection.execute(tables.METADATA.tables["projects"].insert().values(project="p", prompt="lost"))
-            (tmp_path / FILE).rename(tmp_path / "aside")
-
-    with pytest.raises(StorageError):
-        write()
-    assert projects.get("p").prompt is None
-    projects.remember_prompt("p", "again")
-    assert projects.get("p").prompt == "again"
-    database.close()
 
 
 def test_a_full_disk_says_so(tmp_path: Path) -> None:
@@ -280,16 +309,7 @@ def test_a_batch_waits_longer_for_a_lock(tmp_path: Path) -> None:
     holder = threading.Thread(target=hold)
     holder.start()
     taken.wait(10)
-    job = new_job(
-        "1.5",
-        model_version="v",
-        label_config="<View/>",
-        extra_params={},
-        prompt="p",
-        shape="",
-        submitted_at=0,
-    )
-    assert WorkList(database).submit(job, [], 0)
+    assert submit(Jobs(database), [])
     holder.join()
     database.close()
 
@@ -320,19 +340,6 @@ def test_a_newer_database_is_refused(tmp_path: Path) -> None:
     assert moved_aside(tmp_path) == []
 
 
-def test_a_database_without_a_version_is_version_1(tmp_path: Path) -> None:
-    """Those were made before versions were written down; what is in them stays."""
-    fill(tmp_path)
-    with closing(sqlite3.connect(tmp_path / FILE)) as connection:
-        connection.execute("DROP TABLE schema_version")
-        connection.commit()
-    database = Database(None, tmp_path)
-    assert Projects(database).get(ONLY_PROJECT).prompt == "its prompt"
-    with database.reading() as connection:
-        assert connection.execute(sa.text("SELECT version FROM schema_version")).scalar() == tables.VERSION
-    database.close()
-
-
 def test_other_tables_of_the_same_names_are_refused(tmp_path: Path) -> None:
     """A sentence, not an error of SQL at the first click."""
     with closing(sqlite3.connect(tmp_path / FILE)) as connection:
@@ -344,13 +351,63 @@ def test_other_tables_of_the_same_names_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def today(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty database of each kind."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / FILE}"
+    return str(request.getfixturevalue("postgresql_url"))
+
+
+@pytest.fixture
+def today(url: str, tmp_path: Path) -> Iterator[Database]:
     """A database of each kind with today's tables."""
-    url = None if request.param == "sqlite" else request.getfixturevalue("postgresql_url")
     database = Database(url, tmp_path)
     Projects(database).remember_prompt("p", "prompt")
     yield database
     database.close()
+
+
+@pytest.mark.parametrize("has_version", [True, False])
+def test_a_database_of_version_1_is_brought_up_to_date(url: str, tmp_path: Path, has_version: bool) -> None:
+    """What is in it stays, also where it was made before versions were written down; then it is as new."""
+    write_version_1(url, with_version=has_version)
+    database = Database(url, tmp_path)
+    projects, jobs, stored = Projects(database), Jobs(database), StoredCompletions(database)
+
+    assert stored.has_keys_of_version_1()
+    with database.reading() as connection:
+        keys = connection.execute(sa.text("SELECT key FROM completions")).scalars().all()
+        assert connection.execute(sa.text("SELECT version FROM schema_version")).scalar() == tables.VERSION
+        today = {
+            table.name: {column["name"] for column in sa.inspect(connection).get_columns(table.name)}
+            for table in tables.METADATA.sorted_tables
+        }
+    assert today == {table.name: set(table.columns.keys()) for table in tables.METADATA.sorted_tables}
+    assert len(stored.get(keys)) == len(keys) == 9
+
+    finished, active = projects.get(FINISHED), projects.get(ACTIVE)
+    assert (finished.extra_params or {})["api_key"] == "sk-of-the-project"
+    assert finished.prompt == "Is this\n'sarcastic'? 情感"
+    assert "<Rating" in (active.label_config or "")
+    [job] = jobs.active()
+    assert (job.project, job.prompt) == (ACTIVE, "Rate it.")
+    assert (jobs.tasks.progress(job.id).done, jobs.tasks.progress(job.id).left) == (3, 3)
+    assert {one.state for one in jobs.recent()} == {JobState.ACTIVE, JobState.DONE}
+    assert [item.task_id for item in jobs.tasks.lease(job.id, "me", 9, 60)] == [4, 5, 6]
+    assert submit(jobs, tasks(1))
+    with database.writing() as connection:
+        Ledger(database).put(connection, [Payment("p", 1, "batch", "openai", "m", "v")], [])
+        stored.put(connection, [KeyedReply("new", Reply("ok"))])
+    assert stored.get(["new"]) == {"new": Reply("ok")}
+    database.close()
+
+
+def test_a_new_database_has_no_keys_of_version_1(today: Database) -> None:
+    """So that nobody looks for them."""
+    stored = StoredCompletions(today)
+    with today.writing() as connection:
+        stored.put(connection, [KeyedReply("new", Reply("ok"))])
+    assert not stored.has_keys_of_version_1()
 
 
 def two_steps(second: str) -> dict[int, list[tables.Step]]:
@@ -391,4 +448,4 @@ def test_a_file_that_never_was_a_database_is_left_alone(tmp_path: Path) -> None:
     file.write_text("notes " * 1000)
     with pytest.raises(StorageError, match="let DATABASE_URL name another file"):
         Database(f"sqlite:///{file}", tmp_path).check_writable()
-    assert [path.name for path in tmp_path.iterdir() if not path.name.endswith(".lock")] == ["notes.txt"]
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from llm_backend.asking.prompts import build_messages, render
 from llm_backend.errors import PromptError
-from llm_backend.values import Message, TaskInput
+from llm_backend.values import Message, Reading
 
 FIELDS: dict[str, Any] = {
     "text": "T",
@@ -36,7 +36,7 @@ class Wrapping:
     default_prompt: str | None
 
     def messages(
-        self, prompt: str, task: TaskInput, *, labels: tuple[str, ...], object_field: str
+        self, prompt: str, task: Reading, *, labels: tuple[str, ...], object_field: str
     ) -> tuple[Message, ...]:
         """The messages for one task."""
         return build_messages(
@@ -69,7 +69,7 @@ def content(
     object_field: str = "text",
 ) -> str:
     """The content of the one message for a task with this data."""
-    task = TaskInput(text=text, fields=data or {})
+    task = Reading(text=text, fields=data or {})
     (message,) = params.messages(prompt, task, labels=labels, object_field=object_field)
     assert message.role == "user"
     assert isinstance(message.content, str)
@@ -313,7 +313,7 @@ def test_the_object_s_field_stands_for_the_text_as_read() -> None:
 def test_a_dialogue_is_sent_as_messages(internal: bool, prompt: str, sent: str) -> None:
     """Chat messages go first as they are, and the prompt is the last user message."""
     dialogue = (Message("system", "Be {kind}"), Message("user", "Hi"), Message("assistant", "Hello"))
-    task = TaskInput(text="unused", fields={"topic": "tea"}, dialogue=dialogue)
+    task = Reading(text="unused", fields={"topic": "tea"}, dialogue=dialogue)
     messages = parameters(internal=internal).messages(prompt, task, labels=(), object_field="")
     assert messages == (*dialogue, Message("user", sent))
 

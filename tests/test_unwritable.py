@@ -7,15 +7,16 @@ from typing import Any
 
 from testkit.faulty_databases import full, locked
 from testkit.stub_llm import Answer, Call, StubLLM, completion
+from testkit.waiting import eventually
 from tests.conftest import MakeApp
-from tests.test_worker import eventually, predicted, tasks, the_job
+from tests.test_runner import predicted, tasks, the_job
 
 FILE = "state.sqlite3"
 
 
 def large(call: Call) -> Answer:
     """A reply that finds no place in the pages that the file has."""
-    return Answer(body=completion("ok " * 20_000).body, delay=0.05)
+    return Answer(body=completion("o" * 60_000).body, delay=0.05)
 
 
 def test_a_batch_asks_for_no_more_while_nothing_can_be_written(make_backend: MakeApp, stub: StubLLM) -> None:
@@ -63,10 +64,10 @@ def test_a_person_is_answered_while_the_database_is_locked(
     assert backend.setup(extra_params={"model": "another"}).status_code == 200
 
 
-def test_a_batch_whose_database_becomes_corrupt_is_done_all_the_same(
+def test_a_database_that_becomes_corrupt_is_said_until_the_next_start(
     make_backend: MakeApp, stub: StubLLM, tmp_path: Path
 ) -> None:
-    """At the next click at the latest; what was still to be written goes into the new one."""
+    """To a person, to Label Studio's batch and in `/health`; after a restart the batch is done."""
     stub.answer = lambda call: Answer(body=completion("ok").body, delay=0.05)
     backend = make_backend(DEFAULT_PROMPT="p", MAX_CONCURRENCY="4")
     first = threading.Thread(target=lambda: backend.predict(tasks(100)))
@@ -76,10 +77,19 @@ def test_a_batch_whose_database_becomes_corrupt_is_done_all_the_same(
         with path.open("r+b") as file:
             file.write(b"\x99" * path.stat().st_size)
     first.join()
-    answer = backend.predict(tasks(100))
-    assert predicted(answer) == [True] * 100
-    assert the_job(backend)["left"] == 0
+    sentence = "The database is corrupt: start the server again"
+    for refused in (backend.predict(tasks(100)), backend.predict(prompt="p")):
+        assert refused.status_code == 503
+        assert sentence in refused.status
+    eventually(lambda: sentence in str(backend.client.get("/health").json["problems"]))
+    assert not list(tmp_path.glob("*.corrupt-*"))
+
+    assert backend.services.close()
+    restarted = make_backend(DEFAULT_PROMPT="p", MAX_CONCURRENCY="4")
+    assert predicted(restarted.predict(tasks(100))) == [True] * 100
+    assert the_job(restarted)["left"] == 0
     assert list(tmp_path.glob("*.corrupt-*"))
+    eventually(lambda: restarted.client.get("/health").json["problems"] == [])
 
 
 def test_a_reply_is_kept_where_the_outcome_of_its_task_is_refused(

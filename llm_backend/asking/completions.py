@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from llm_backend.asking.question import Question
+from llm_backend.asking.version_1 import keys_of_version_1
 from llm_backend.errors import CompletionError
 from llm_backend.operations.metrics import Metrics
 from llm_backend.providers.clients import Providers
@@ -19,7 +20,7 @@ from llm_backend.storage import StoredCompletions
 from llm_backend.storage.completions import KeyedReply
 from llm_backend.storage.ledger import Payment
 from llm_backend.storage.write_behind import Record, WriteBehind
-from llm_backend.values import Completion, CompletionRequest, Endpoint
+from llm_backend.values import Completion, CompletionRequest, Endpoint, Reply
 
 _SAME_REQUEST_SECONDS = 3.0
 _LOOK_AGAIN_SECONDS = 0.05
@@ -137,6 +138,8 @@ class Completions:
         keys = question.keys
         if call.purpose.may_be_stored:
             there = self._stored.get(keys)
+            if len(there) < len(keys) and self._stored.has_keys_of_version_1():
+                there = self._stored_by_version_1(question) | there
         else:  # all of a recent answer, or a new one
             recent = self._stored.get(keys, max_age=_SAME_REQUEST_SECONDS)
             there = recent if len(recent) == len(keys) else {}
@@ -147,6 +150,15 @@ class Completions:
         new = self._pay(question, missing, call)
         replies = there | dict(zip(missing, new.replies, strict=False))
         return replace(new, replies=tuple(replies[key] for key in keys if key in replies))
+
+    def _stored_by_version_1(self, question: Question) -> dict[str, Reply]:
+        """The replies that the database had before its keys were made as they are now, by today's keys."""
+        today = {
+            old: new
+            for keys in keys_of_version_1(question)
+            for old, new in zip(keys, question.keys, strict=True)
+        }
+        return {today[old]: reply for old, reply in self._stored.get(list(today)).items()}
 
     def _pay(self, question: Question, keys: Sequence[str], call: Call) -> Completion:
         """A completion for these keys, paid for; what has come is written even where not all has come."""

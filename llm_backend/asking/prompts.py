@@ -1,16 +1,15 @@
 """Template + prompt + what was read of the task → the messages that are sent. Plain functions."""
 
 import functools
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from llm_backend.errors import PromptError
-from llm_backend.labeling.controls import Control
-from llm_backend.labeling.task_data import value_at
+from llm_backend.labeling.controls import Control, Form
+from llm_backend.labeling.task_data import as_text, value_at
 from llm_backend.settings import PROJECT_ROOT
-from llm_backend.values import Message, TaskInput, TextPart
+from llm_backend.values import Message, Reading, TextPart
 
 _TOKEN = re.compile(r"\{\{|\}\}|\{([^{}\n]+)\}|[{}]")
 _WORD = re.compile(r"[^\W\d]\w*(-\w+)*")
@@ -18,7 +17,7 @@ _WORD = re.compile(r"[^\W\d]\w*(-\w+)*")
 
 def build_messages(
     prompt: str,
-    task: TaskInput,
+    task: Reading,
     *,
     prompt_is_template: bool,
     template: str | None,
@@ -47,16 +46,14 @@ def build_messages(
     return (Message("user", prompt),)
 
 
-def wording(controls: Sequence[Control], form: str) -> tuple[str, ...]:
+def wording(controls: Sequence[Control], form: Form) -> tuple[str, ...]:
     """What a model is told in this form: a frame for all controls, and a template for each of them.
 
     `form` is `json` or `lines`; with `plain` a model is told nothing of the controls.
     """
     if form == "plain":
         return ()
-    sections = _sections()
-    templates = (sections.get(f"{control.section}-{form}", sections[control.section]) for control in controls)
-    return (sections[form], *templates)
+    return (_sections()[form], *(control.wording(form) for control in controls))
 
 
 def controls_message(
@@ -71,7 +68,7 @@ def controls_message(
     for template, control in zip(templates, controls, strict=True):
         header = control.header
         if header.startswith("$"):
-            header = _as_text(value_at(header[1:], fields))
+            header = as_text(value_at(header[1:], fields))
         said = {"name": control.name, "header": f" ({header.strip().rstrip(':')})" if header.strip() else ""}
         described.append(render(template, said | control.fields()))
     return Message("system", render(frame, {"controls": "\n".join(described)}))
@@ -79,8 +76,12 @@ def controls_message(
 
 @functools.cache
 def _sections() -> dict[str, str]:
-    """The parts of `prompt_templates/controls.txt` that begin with a line `## name`, by that name."""
-    template = (PROJECT_ROOT / "prompt_templates" / "controls.txt").read_text(encoding="utf-8")
+    """The frames of `prompt_templates/controls.txt`, by their form."""
+    return sections_of((PROJECT_ROOT / "prompt_templates" / "controls.txt").read_text(encoding="utf-8"))
+
+
+def sections_of(template: str) -> dict[str, str]:
+    """The parts of a template that begin with a line `## name`, by that name."""
     _, *parts = re.split(r"(?m)^## (\S+)\n", template)
     return {name: text.strip("\n") for name, text in zip(parts[::2], parts[1::2], strict=True)}
 
@@ -103,7 +104,7 @@ def render(template: str, fields: Mapping[str, Any]) -> str:
         token, name = match.group(), match.group(1)
         position = match.end()
         if name in fields:
-            parts.append(_as_text(fields[name]))
+            parts.append(as_text(fields[name]))
         elif name is not None:
             if _WORD.fullmatch(name):
                 missing[name] = None
@@ -121,12 +122,6 @@ def render(template: str, fields: Mapping[str, Any]) -> str:
             f"The prompt names {_listed(missing)}, which the task does not have; it has {_listed(fields)}"
         )
     return "".join(parts)
-
-
-def _as_text(value: Any) -> str:
-    if isinstance(value, str):
-        return value
-    return "" if value is None else json.dumps(value, ensure_ascii=False)
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -5,19 +5,20 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
 
 from llm_backend.asking.prompts import build_messages, controls_message
 from llm_backend.asking.shape import Shape
 from llm_backend.label_studio.files import LabelStudio
 from llm_backend.label_studio.regions import build_prediction
-from llm_backend.labeling.config import KNOWN_OBJECT_TAGS
-from llm_backend.labeling.controls import Choices, Control, response_format
+from llm_backend.labeling.controls import Control
 from llm_backend.labeling.replies import values_from_replies
+from llm_backend.labeling.schema import response_format
 from llm_backend.labeling.source import Source
 from llm_backend.labeling.task_data import variable
 from llm_backend.plain import as_plain
-from llm_backend.reading import FileReader, ImageOptions, read_input
-from llm_backend.values import Completion, CompletionRequest, Json, TaskInput
+from llm_backend.reading import TAGS, FileReader, show
+from llm_backend.values import Completion, CompletionRequest, Json, Reading
 
 _ASKED = tuple(field.name for field in fields(CompletionRequest) if field.name != "num_replies")
 
@@ -40,13 +41,7 @@ class Question:
     def keys(self) -> tuple[str, ...]:
         """One key for each reply: who is asked, what is sent, and the number of the reply."""
         asked = [getattr(self.request, name) for name in _ASKED]
-        whole = hashlib.sha256(json.dumps([as_plain(self.shape.model), asked], default=asdict).encode())
-        keys = []
-        for number in range(self.request.num_replies):
-            numbered = whole.copy()
-            numbered.update(b"#%d" % number)
-            keys.append(numbered.hexdigest())
-        return tuple(keys)
+        return keys_of([as_plain(self.shape.model), asked], self.request.num_replies)
 
     def prediction(self, completion: Completion) -> Json:
         """The prediction that the replies give."""
@@ -55,6 +50,17 @@ class Question:
         return build_prediction(
             shape.prompt_name, shape.source.name, shape.prompt or "", values, shape.model_version
         )
+
+
+def keys_of(asked: Any, num_replies: int) -> tuple[str, ...]:
+    """A key (64 hex digits) for each of so many replies to what is asked."""
+    whole = hashlib.sha256(json.dumps(asked, default=asdict).encode())
+    keys = []
+    for number in range(num_replies):
+        numbered = whole.copy()
+        numbered.update(b"#%d" % number)
+        keys.append(numbered.hexdigest())
+    return tuple(keys)
 
 
 def make_question(shape: Shape, data: Json, reader: FileReader, label_studio: LabelStudio | None) -> Question:
@@ -66,47 +72,30 @@ def make_question(shape: Shape, data: Json, reader: FileReader, label_studio: La
         PromptError: a template names fields that the task does not have.
     """
 
-    def read(source: Source, images: ImageOptions) -> TaskInput:
-        dialogue_format = shape.reading if isinstance(shape.reading, str) else "text"
-        return read_input(
-            source, data, dialogue_format=dialogue_format, images=images, label_studio=label_studio,
-            reader=reader,
-        )  # fmt: skip
+    tag, files = TAGS[shape.source.tag], reader.files_for(label_studio)
+    read = tag.read(shape.source, data, shape.reading, files)
 
-    def show(source: Source) -> str:
-        """The text of an object; the name of what is no text."""
-        if source.tag not in KNOWN_OBJECT_TAGS or source.tag == "Image":
-            return source.name
-        return main.text if source == shape.source else read(source, images).text
+    def shown(source: Source) -> str:
+        """What an object shows; the one that has been read is not read again."""
+        return read.text if source == shape.source and tag.is_text else show(source, data, files)
 
-    images = shape.reading if isinstance(shape.reading, ImageOptions) else _NO_IMAGES
-    main = read(shape.source, images)
-    controls = tuple(control.for_task(data, show) for control in shape.controls)
-
-    def with_text() -> Question:
-        return _question(shape, data, controls, read(shape.source, replace(images, image_input="ocr")))
-
-    question = _question(shape, data, controls, main)
-    return (
-        replace(question, without_pictures=with_text)
-        if main.pictures and images.image_input == "auto"
-        else question
-    )
-
-
-_NO_IMAGES = ImageOptions("ocr", (), 0, 0)
+    controls = tuple(control.for_task(data, shown) for control in shape.controls)
+    question = _question(shape, data, controls, read)
+    read_text = read.without_pictures
+    if read_text is None:
+        return question
+    return replace(question, without_pictures=lambda: _question(shape, data, controls, read_text()))
 
 
 def labels_of(controls: Iterable[Control]) -> tuple[str, ...]:
     """All labels that can be ticked, as the model is shown them, each once, in order."""
-    choices = (control for control in controls if isinstance(control, Choices))
-    return tuple(dict.fromkeys(label.value for control in choices for label in control.labels))
+    return tuple(dict.fromkeys(label for control in controls for label in control.listed_labels))
 
 
-def _question(shape: Shape, data: Json, controls: tuple[Control, ...], main: TaskInput) -> Question:
+def _question(shape: Shape, data: Json, controls: tuple[Control, ...], read: Reading) -> Question:
     messages = build_messages(
         shape.prompt or "",
-        main,
+        read,
         prompt_is_template=shape.prompt_is_template,
         template=shape.template,
         labels=labels_of(controls),
@@ -123,4 +112,4 @@ def _question(shape: Shape, data: Json, controls: tuple[Control, ...], main: Tas
         response_format=response_format(controls) if shape.form == "json" else None,
         logprobs=shape.form == "json" and judged and shape.num_responses == 1,
     )
-    return Question(shape, request, controls, main.text)
+    return Question(shape, request, controls, read.text)

@@ -11,14 +11,12 @@ from pathlib import Path
 from llm_backend.asking.prompts import wording
 from llm_backend.errors import MissingSettingsError
 from llm_backend.label_studio.files import LabelStudio, label_studio_for
-from llm_backend.labeling import controls as kinds
 from llm_backend.labeling.config import LabelingConfig, parse_labeling_config
-from llm_backend.labeling.controls import Control
-from llm_backend.labeling.replies import Form
+from llm_backend.labeling.controls import CONTROLS, Control, Form
 from llm_backend.labeling.source import Source
 from llm_backend.parameters import parse_extra_params, require_settings, resolve_parameters
 from llm_backend.plain import as_plain, digest, from_plain
-from llm_backend.reading import ImageOptions
+from llm_backend.reading import TAGS, readable
 from llm_backend.settings import Settings
 from llm_backend.storage import Project
 from llm_backend.values import Endpoint, Json, Parameters
@@ -56,7 +54,7 @@ class Shape:
     template: str | None
     prompt_name: str
     source: Source
-    reading: ImageOptions | str | None
+    reading: object
     controls: tuple[Control, ...]
     form: Form
     wording: tuple[str, ...]
@@ -115,7 +113,8 @@ class Shapes:
         Raises:
             LabelingConfigError: it cannot work.
         """
-        return parse_labeling_config(label_config, self._settings.prompt_prefix, self._settings.fill)
+        settings = self._settings
+        return parse_labeling_config(label_config, settings.prompt_prefix, settings.fill, readable())
 
     def shape(self, label_config: str, extra_params: Json, prompt: str | None) -> Shape:
         """The shape of a project's answers. Without a `prompt` the default prompt is taken.
@@ -165,7 +164,7 @@ class Shapes:
             template=parameters.prompt_template if internal else None,
             prompt_name=config.prompt,
             source=config.source,
-            reading=_reading(config.source, self._settings),
+            reading=TAGS[config.source.tag].options(self._settings),
             controls=config.controls,
             form=form,
             wording=wording(config.controls, form),
@@ -179,8 +178,7 @@ def _form(config: LabelingConfig, response_format: str) -> Form:
         return "json"
     if response_format == "auto":
         return "json" if len(controls) > 1 or controls[0].closed else "plain"
-    usual = all(control.name == config.response or control.kind == "choices" for control in controls)
-    return "plain" if usual else "lines"
+    return "plain" if all(control.plain for control in controls) else "lines"
 
 
 def _model(endpoint: Endpoint, name: str) -> Model:
@@ -194,19 +192,9 @@ def _model(endpoint: Endpoint, name: str) -> Model:
     )
 
 
-def _reading(source: Source, settings: Settings) -> ImageOptions | str | None:
-    """All settings that shape how the object is read."""
-    if source.tag == "Image":
-        return ImageOptions(
-            image_input=settings.image_input,
-            ocr_languages=settings.ocr_languages,
-            max_side=settings.image_max_side,
-            max_pages=settings.image_max_pages,
-        )
-    return settings.dialogue_format if source.tag == "Paragraphs" else None
-
-
 def _types() -> dict[str, type]:
     """The dataclasses of which a shape consists, by name."""
-    own = [Shape, Model, Source, ImageOptions, kinds.Label, kinds.Node]
-    return {kind.__name__: kind for kind in (*own, *Control.__subclasses__())}
+    own = [Shape, Model, Source]
+    of_reading = [tag.options_type for tag in TAGS.values() if tag.options_type]
+    of_controls = [part for kind in CONTROLS.values() for part in (kind, *kind.parts)]
+    return {kind.__name__: kind for kind in (*own, *of_reading, *of_controls)}

@@ -3,10 +3,10 @@
 from collections.abc import Callable, Iterator
 
 from llm_backend.checkup import server
-from llm_backend.checkup.findings import Finding, failed, found
-from llm_backend.checkup.label_studio import Visit
+from llm_backend.checkup.findings import Finding, failed, found, ok
 from llm_backend.checkup.projects import Projects
 from llm_backend.errors import SettingsError
+from llm_backend.label_studio.client import Client, client_of
 from llm_backend.parameters import load_settings
 from llm_backend.services import Services, make_services
 from llm_backend.settings import Settings
@@ -16,6 +16,7 @@ _GRACE_SECONDS = 5.0
 _QUICK_SECONDS = 20.0
 _LABEL_STUDIO_SECONDS = 45.0
 _PROJECTS_SECONDS = 150.0
+_CALL_SECONDS = 10.0
 
 # All checks together, besides the LLM_TIMEOUT of the completion.
 LONGEST_SECONDS = (
@@ -31,7 +32,7 @@ def check(load: Callable[[], Settings] = load_settings) -> Iterator[Finding]:
         problems = tuple(failed(problem) for problem in error.problems)
         yield Finding("FAILED", "settings: these cannot be used; nothing else was checked", problems)
         return
-    services = make_services(settings)
+    services = make_services(settings, moves_corrupt_aside=False)
     try:
         yield from _check(settings, services)
     finally:
@@ -56,8 +57,17 @@ def _check(settings: Settings, services: Services) -> Iterator[Finding]:
     if settings.label_studio_url is None:
         yield server.without_label_studio(settings)
         return
-    with Visit(settings) as visit:
-        yield found("Label Studio", _LABEL_STUDIO_SECONDS, visit.arrive)
-        if visit.client is not None:
-            projects = Projects(settings, services, visit.client, is_running=running.is_ours)
+    with client_of(settings, timeout=_CALL_SECONDS, retries=0) as label_studio:
+        arrival = found("Label Studio", _LABEL_STUDIO_SECONDS, lambda: _arrival(label_studio))
+        yield arrival
+        if arrival.level == "ok":
+            projects = Projects(settings, services, label_studio, is_running=running.is_ours)
             yield from projects.findings(_PROJECTS_SECONDS)
+
+
+def _arrival(label_studio: Client) -> Finding:
+    """Whether Label Studio is reached, and whether it takes the token."""
+    there = label_studio.arrive()
+    return ok(
+        f"Label Studio: {label_studio.url}, version {there.version}, takes the {there.token} of {there.user}"
+    )

@@ -2,24 +2,19 @@
 
 import base64
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
-from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 from urllib.parse import urlsplit
-
-import httpx
-from label_studio_sdk.client import LabelStudio
-from label_studio_sdk.core.api_error import ApiError
 
 from llm_backend.asking.question import make_question
 from llm_backend.asking.shape import Shape
 from llm_backend.checkup.findings import Finding, failed, found, ok, summary, warning, within
-from llm_backend.checkup.label_studio import VisitError, as_dict, refused_address, unreachable
 from llm_backend.errors import BackendError, StorageError, reason_phrase
 from llm_backend.label_studio import files
+from llm_backend.label_studio.client import Client
+from llm_backend.label_studio.project_key import key_of
 from llm_backend.labeling.config import LabelingConfig
 from llm_backend.parameters import check_address, parse_extra_params, require_settings
 from llm_backend.reading import FileReader
@@ -30,7 +25,6 @@ from llm_backend.values import Json
 
 _PROJECT_SECONDS = 60.0
 _MOST_PROJECTS = 500
-_PAGE_SIZE = 100
 _SUBMISSIONS = {"ANNOTATION_CREATED", "ANNOTATION_UPDATED"}
 
 
@@ -38,11 +32,11 @@ class Projects:
     """The projects that the token's owner sees, the newest first."""
 
     def __init__(
-        self, settings: Settings, services: Services, client: LabelStudio, *, is_running: bool
+        self, settings: Settings, services: Services, label_studio: Client, *, is_running: bool
     ) -> None:
         self._settings = settings
         self._services = services
-        self._client = client
+        self._label_studio = label_studio
         self._is_running = is_running
         self._looked_at = 0
 
@@ -52,15 +46,13 @@ class Projects:
         has_model = False
         total = 0
         try:
-            pages = within(seconds, lambda: _asked(self._list))
-            total = getattr(pages.response, "count", 0) or 0
-            projects = iter(pages)
+            projects, total = within(seconds, self._label_studio.projects)
             while self._looked_at < _MOST_PROJECTS:
                 left = deadline - time.monotonic()
-                project = within(left, lambda: _asked(lambda: next(projects, None)))
+                project = within(left, lambda: next(projects, None))
                 if project is None:
                     break
-                finding = self._look_at(as_dict(project), min(_PROJECT_SECONDS, left))
+                finding = self._look_at(project, min(_PROJECT_SECONDS, left))
                 self._looked_at += 1
                 if finding is not None:
                     has_model = True
@@ -77,14 +69,11 @@ class Projects:
 
     def _none_connected(self) -> Finding:
         address = f"http://localhost:{self._settings.port}"
-        refused = _asked(lambda: refused_address(self._client, address))
+        refused = self._label_studio.refused_address(address)
         return warning(
             f"projects: none has a model connected; add this server in Settings > Model, such as {address}"
             + (f". {refused}" if refused else "")
         )
-
-    def _list(self) -> Any:
-        return self._client.projects.list(include="id,title,label_config,created_at", page_size=_PAGE_SIZE)
 
     def _look_at(self, project: Json, seconds: float) -> Finding | None:
         """What is found of the project, or None when it has no model."""
@@ -92,7 +81,7 @@ class Projects:
         none_connected = Finding("ok", "")
 
         def look() -> Finding:
-            models = [as_dict(model) for model in _asked(lambda: self._client.ml.list(project=project["id"]))]
+            models = self._label_studio.models(project["id"])
             if not models:
                 return none_connected
             looked_at = tuple(self._model(project, name, model) for model in models)
@@ -106,7 +95,7 @@ class Projects:
     def _model(self, project: Json, name: str, model: Json) -> Finding:
         """What is found of one model of the project."""
         url = _shown(str(model.get("url") or ""))
-        key = _project_string(project)
+        key = str(key_of(project) or "")
         known = self._known(key)
         disconnected = model.get("state") == "DI"
         if known.label_config is None and _port(url) != self._settings.port:
@@ -121,9 +110,7 @@ class Projects:
             problems = [problem for problem in problems if told not in problem.text]
             problems.append(failed(error.reason))
         else:
-            problems += self._labeling_config(
-                self._services.shapes.config(str(project.get("label_config") or ""))
-            )
+            problems += self._labeling_config(self._services.shapes.config(_label_config(project)))
             problems += self._first_task(project, shape, self._files_of(key, known))
             if shape.prompt is None:
                 prompt = "none"
@@ -166,7 +153,7 @@ class Projects:
         if model.get("state") != "DI":
             return
         # For a model that it does not reach, Label Studio keeps the message of an earlier error.
-        refused = _asked(lambda: refused_address(self._client, str(model.get("url") or "")))
+        refused = self._label_studio.refused_address(str(model.get("url") or ""))
         if refused:
             yield failed(refused)
         elif self._is_running:
@@ -214,14 +201,10 @@ class Projects:
         self, project: Json, shape: Shape, label_studio: files.LabelStudio | None
     ) -> Iterator[Finding]:
         """Whether what the labeling config and the prompt name is in the first task, files included."""
-        tasks = _asked(
-            lambda: iter(self._client.tasks.list(project=project["id"], page_size=1, fields="task_only"))
-        )
-        first = _asked(lambda: next(tasks, None))
-        if first is None:
+        task = self._label_studio.first_task(project["id"])
+        if task is None:
             yield warning("it has no tasks yet: import some")
             return
-        task = as_dict(first)
         with TemporaryDirectory() as folder:  # what is read must not get into the server's cache
             reader = FileReader(self._settings.model_copy(update={"model_dir": Path(folder)}))
             try:
@@ -235,9 +218,7 @@ class Projects:
     def _webhook(self, project: Json, model: Json, url: str) -> Iterator[Finding]:
         """Whether Label Studio tells of submitted annotations. Used prompts are known without it."""
         address = str(model.get("url") or "").rstrip("/") + "/webhook"
-        hooks = [
-            as_dict(hook) for hook in _asked(lambda: self._client.webhooks.list(project=str(project["id"])))
-        ]
+        hooks = self._label_studio.webhooks(project["id"])
         problems = [
             self._webhook_problem(hook) for hook in hooks if str(hook.get("url")).rstrip("/") == address
         ]
@@ -284,26 +265,6 @@ class Projects:
 
 def _label_config(project: Json) -> str:
     return str(project.get("label_config") or "")
-
-
-def _asked(ask: Callable[[], Any]) -> Any:
-    """What Label Studio answers.
-
-    Raises:
-        VisitError: it refuses, or is not there any more.
-    """
-    try:
-        return ask()
-    except ApiError as error:
-        raise VisitError(f"Label Studio answers with status {error.status_code}") from None
-    except httpx.HTTPError as error:
-        raise VisitError(unreachable("Label Studio", error)) from None
-
-
-def _project_string(project: Json) -> str:
-    """The string by which requests name the project: `<id>.<created>`."""
-    created = project.get("created_at")
-    return f"{project['id']}.{int(created.timestamp())}" if isinstance(created, datetime) else ""
 
 
 def _has_other_version(model: Json, shape: Shape) -> bool:

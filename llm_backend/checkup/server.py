@@ -1,9 +1,10 @@
 """This server alone: its settings, its state, the LLM, OCR, and whether it is running."""
 
+import json
 import os
 import time
-
-import httpx
+from contextlib import closing
+from http.client import HTTPConnection, HTTPException
 
 from llm_backend.asking.completions import Completions
 from llm_backend.checkup.findings import Finding, failed, ok, warning
@@ -14,6 +15,7 @@ from llm_backend.storage import Database
 from llm_backend.values import CompletionRequest, Message
 
 _HEALTH_SECONDS = 5.0
+_MOST_HEALTH_BYTES = 1024 * 1024
 MODEL_CLASS = "InteractiveLLM"
 
 
@@ -25,7 +27,7 @@ def usable_settings(settings: Settings) -> Finding:
 
 
 def state(settings: Settings, database: Database) -> Finding:
-    """Whether state can be written. None is made where there is none; a corrupt one is replaced."""
+    """Whether state can be written. None is made where there is none; a corrupt one stays where it is."""
     folder = settings.model_dir.absolute()
     there = next(path for path in (folder, *folder.parents) if path.exists())
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
@@ -34,12 +36,7 @@ def state(settings: Settings, database: Database) -> Finding:
         )
     if database.file is not None and not database.file.exists():
         return ok(f"state: {database.file} will be made at the first start")
-    before = database.file and database.file.stat().st_ino
     database.check_writable()
-    if database.file and database.file.stat().st_ino != before:
-        return warning(
-            f"state: {database.file} was corrupt: moved aside, beside a new one with what could be saved"
-        )
     return ok(f"state: {database.file or 'the database of DATABASE_URL'} can be written")
 
 
@@ -97,14 +94,15 @@ class Running:
         """What answers on the port, as `/health` tells it."""
         port, parameters = self._settings.port, resolve_parameters(self._settings)
         try:
-            answer = httpx.get(f"http://127.0.0.1:{port}/health", timeout=_HEALTH_SECONDS, trust_env=False)
-            health = answer.json()
+            with closing(HTTPConnection("127.0.0.1", port, timeout=_HEALTH_SECONDS)) as connection:
+                connection.request("GET", "/health")
+                health = json.loads(connection.getresponse().read(_MOST_HEALTH_BYTES))
             self.is_ours = health["model_class"] == MODEL_CLASS
-        except (httpx.ConnectError, httpx.UnsupportedProtocol):
+        except ConnectionRefusedError:
             return ok(f"server: none is running on port {port} at the moment")
-        except httpx.TimeoutException:
+        except TimeoutError:
             return failed(f"server: what listens on port {port} does not answer within 5 s: start it again")
-        except (httpx.HTTPError, ValueError, KeyError, TypeError):
+        except (HTTPException, OSError, ValueError, KeyError, TypeError):
             self.is_ours = False
         if not self.is_ours:
             return failed(f"server: another program listens on port {port}: set another PORT, or end it")

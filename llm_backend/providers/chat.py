@@ -25,7 +25,6 @@ from llm_backend.errors import (
     ConnectionFailedError,
     ContentFilteredError,
     PicturesRefusedError,
-    ProviderDownError,
     RateLimitedError,
     UnusableReplyError,
     storable,
@@ -250,13 +249,13 @@ class ChatClient:
 
     def _pause(self, failure: BackendError, failures: int) -> float | None:
         """Seconds to wait before the next try, or None when another try would not help."""
+        if not failure.may_pass:
+            return None
         backoff = min(_LONGEST_WAIT_SECONDS, _FIRST_WAIT_SECONDS * 2.0 ** (failures - 1))
         backoff *= self._random.uniform(0.75, 1.0)
         if isinstance(failure, RateLimitedError):
             return max(backoff, failure.retry_after or 0.0)
-        if isinstance(failure, (ConnectionFailedError, ProviderDownError)):
-            return backoff if failures <= self._max_retries else None
-        return None
+        return backoff if failures <= self._max_retries else None
 
     def _connected(self, deadline: float, *, for_batch: bool) -> OpenAI:
         """The openai client. Another thread makes it: an embedded model may load longer than people wait."""

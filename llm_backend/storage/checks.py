@@ -1,14 +1,15 @@
-"""Whether state can be written: tried, because neither a full disk nor a lost mount shows otherwise."""
+"""Whether state can be written. Only a try shows a full disk or a lost mount."""
 
 import tempfile
 from pathlib import Path
 
 from llm_backend.errors import StorageError
 from llm_backend.storage.database import Database
+from llm_backend.storage.faults import RestartNeededError
 
 
 class StateCheck:
-    """Writes to the database, and a file into the folder for all state. May take long."""
+    """Writes to the database, and a file into MODEL_DIR, the folder for all state. May take long."""
 
     def __init__(self, database: Database, model_dir: Path) -> None:
         self._database = database
@@ -28,6 +29,8 @@ class StateCheck:
             )
         try:
             self._database.check_writable()
+        except RestartNeededError as error:
+            found.append(error.reason)
         except StorageError:
             found.append(
                 "The database cannot be written, so that prompts are forgotten, batches wait and completions "

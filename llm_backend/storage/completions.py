@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 import sqlalchemy as sa
 
 from llm_backend.storage.database import Database
-from llm_backend.storage.schema import METADATA
+from llm_backend.storage.schema import METADATA, add_columns, step_to
 from llm_backend.values import Reply
 
 _completions = sa.Table(
@@ -16,11 +16,29 @@ _completions = sa.Table(
     sa.Column("key", sa.String(64), primary_key=True),
     sa.Column("reply", sa.Text, nullable=False),
     sa.Column("created_at", sa.Double, nullable=False, index=True),
+    # How the key was made. The default is for rows that were there before the column: no row is rewritten.
+    sa.Column("key_version", sa.Integer, nullable=False, server_default="1"),
 )
-
-
+_is_of_version_1 = _completions.c.key_version == sa.literal_column("1")
+_by_version_1 = sa.Index(
+    "completions_of_version_1",
+    _completions.c.key_version,
+    sqlite_where=_is_of_version_1,
+    postgresql_where=_is_of_version_1,
+)
+_KEY_VERSION = 2
 _JUST_WRITTEN_SECONDS = 1.0  # while the question was on its way
-_ONE = sa.select(_completions.c.key, _completions.c.reply).where(_completions.c.key == sa.bindparam("wanted"))
+_KEYS_AT_ONCE = 500  # databases limit how many values one statement may carry
+_WANTED = sa.select(_completions.c.key, _completions.c.reply)
+_ONE = _WANTED.where(_completions.c.key == sa.bindparam("wanted"))
+_SEVERAL = _WANTED.where(_completions.c.key.in_(sa.bindparam("wanted", expanding=True)))
+_ANY_OF_VERSION_1 = sa.select(sa.literal(1)).where(_is_of_version_1).limit(1)
+
+
+@step_to(2)
+def _tell_keys_apart(connection: sa.Connection) -> None:
+    add_columns(connection, _completions.c.key_version)
+    _by_version_1.create(connection)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,32 +54,49 @@ class StoredCompletions:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        now, max_age = database.now(), sa.bindparam("max_age", type_=sa.Double)
+        # One from the future, written before the clock was set back, is not of late.
+        is_recent = _completions.c.created_at.between(now - max_age, now + _JUST_WRITTEN_SECONDS)
+        self._one_recent, self._several_recent = _ONE.where(is_recent), _SEVERAL.where(is_recent)
+        self._has_keys_of_version_1: bool | None = None
 
     def get(self, keys: Sequence[str], *, max_age: float | None = None) -> dict[str, Reply]:
         """The replies there are for the keys, of the last `max_age` seconds if it is given.
 
-        One from the future, written before the clock was set back, is not of late.
+        One statement for all keys, so that several keys of one reply can be looked up at once.
         """
-        one = _ONE
-        if max_age is not None:
-            now = self._database.now()
-            one = _ONE.where(_completions.c.created_at.between(now - max_age, now + _JUST_WRITTEN_SECONDS))
+        one, several = (_ONE, _SEVERAL) if max_age is None else (self._one_recent, self._several_recent)
+        values = {} if max_age is None else {"max_age": max_age}
+        there: dict[str, Reply] = {}
         with self._database.reading() as connection:
-            rows = (connection.execute(one, {"wanted": key}).first() for key in keys)
-            return {row.key: _as_reply(row.reply) for row in rows if row}
+            for start in range(0, len(keys), _KEYS_AT_ONCE):
+                some = list(keys[start : start + _KEYS_AT_ONCE])
+                rows = (
+                    connection.execute(one, values | {"wanted": some[0]})
+                    if len(some) == 1
+                    else connection.execute(several, values | {"wanted": some})
+                )
+                there |= {row.key: _as_reply(row.reply) for row in rows}
+        return there
+
+    def has_keys_of_version_1(self) -> bool:
+        """Whether there are replies with keys as version 1 of the tables had them; looked up once."""
+        if self._has_keys_of_version_1 is None:
+            with self._database.reading() as connection:
+                self._has_keys_of_version_1 = connection.execute(_ANY_OF_VERSION_1).first() is not None
+        return self._has_keys_of_version_1
 
     def put(self, connection: sa.Connection, replies: Sequence[KeyedReply]) -> None:
         """Stores the replies in the caller's transaction; a newer one replaces an older."""
         if not replies:
             return
-        now = connection.execute(sa.select(self._database.now())).scalar_one()
+        written = {"created_at": self._database.time(connection), "key_version": _KEY_VERSION}
         by_key = {
-            item.key: {"key": item.key, "reply": json.dumps(asdict(item.reply)), "created_at": now}
+            item.key: {"key": item.key, "reply": json.dumps(asdict(item.reply)), **written}
             for item in replies
         }
-        self._database.upsert(
-            connection, _completions, [by_key[key] for key in sorted(by_key)], ["reply", "created_at"]
-        )
+        in_order = [by_key[key] for key in sorted(by_key)]  # else two writers may deadlock
+        self._database.upsert(connection, _completions, in_order, ["reply", *written])
 
     def prune(self, *, max_age: float, max_rows: int) -> int:
         """Drops replies older than `max_age` seconds and the oldest above `max_rows`; how many it dropped.

@@ -29,6 +29,23 @@ class RefusedValueError(StorageError):
     """The database refuses a value, whatever its state: to try again does not help."""
 
 
+class RestartNeededError(StorageError):
+    """The SQLite file cannot be used any more; the next start makes a new one."""
+
+    @classmethod
+    def corrupt(cls) -> "RestartNeededError":
+        """SQLite says that the file is no database, or no whole one."""
+        return cls(
+            "The database is corrupt: start the server again; "
+            "it then moves the file aside and makes a new one"
+        )
+
+    @classmethod
+    def deleted(cls) -> "RestartNeededError":
+        """Somebody has deleted or emptied the file while the server was running."""
+        return cls("The database has been deleted: start the server again; it then makes a new one")
+
+
 def is_corrupt(error: BaseException) -> bool:
     """Whether SQLite says that the file is no database, or no whole one. No other fault counts.
 
@@ -48,14 +65,13 @@ def has_header(file: Path) -> bool:
         return False
 
 
-def lacks_tables(error: BaseException) -> bool:
-    """Whether the tables are gone: somebody has emptied the SQLite file under us."""
-    return _sqlite_code(error) == sqlite3.SQLITE_ERROR and "no such table" in str(_cause(error))
-
-
 def storage_error(error: BaseException, file: Path | None) -> StorageError:
     """Our own error for what a driver, SQLAlchemy or the system raised; `file` is SQLite's."""
     cause = _cause(error)
+    if file is not None and is_corrupt(error):
+        return RestartNeededError.corrupt()
+    if file is not None and _is_deleted(cause, file):
+        return RestartNeededError.deleted()
     if isinstance(error, (DataError, IntegrityError)):
         return RefusedValueError(f"The database refuses a value: {type(cause).__name__}")
     sentence = (
@@ -69,6 +85,13 @@ def storage_error(error: BaseException, file: Path | None) -> StorageError:
     if sentence is None and _lost_server(cause):
         sentence = f"PostgreSQL cannot be reached: see that it runs, and DATABASE_URL ({said})"
     return StorageError(sentence or f"The database cannot be used: {said}")
+
+
+def _is_deleted(cause: BaseException, file: Path) -> bool:
+    """Whether the file is gone, or was emptied and has no tables any more."""
+    code = _sqlite_code(cause)
+    lacks_tables = code == sqlite3.SQLITE_ERROR and "no such table" in str(cause)
+    return lacks_tables or (code == sqlite3.SQLITE_CANTOPEN and not file.exists())
 
 
 def _of_sqlite(code: int | None, file: Path | None) -> str | None:

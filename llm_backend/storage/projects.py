@@ -23,6 +23,8 @@ _projects = sa.Table(
     sa.Column("label_studio_url", sa.Text),
     sa.Column("label_studio_token", sa.Text),
 )
+_BY_NAME = _projects.c.project == sa.bindparam("named")
+_ALL_OF_IT, _PROMPT_OF_IT = _projects.select().where(_BY_NAME), sa.select(_projects.c.prompt).where(_BY_NAME)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +70,9 @@ class Projects:
 
     def remember_prompt(self, project: str, prompt: str) -> None:
         """Makes this the project's last used prompt."""
-        if self.get(project).prompt == prompt:
+        with self._database.reading() as connection:
+            known = connection.execute(_PROMPT_OF_IT, {"named": project}).scalar()
+        if known == prompt:
             return
         with self._database.writing(quick=True) as connection:
             self._set(connection, project, {"prompt": prompt})
@@ -86,7 +90,7 @@ class Projects:
 
 
 def _find(connection: sa.Connection, project: str) -> Project:
-    row = connection.execute(_projects.select().where(_projects.c.project == project)).first()
+    row = connection.execute(_ALL_OF_IT, {"named": project}).first()
     if row is None:
         return Project()
     return Project(

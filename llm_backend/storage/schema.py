@@ -61,6 +61,13 @@ def write_nothing_new(connection: sa.Connection) -> None:
         connection.execute(table.delete().where(sa.false()))
 
 
+def read_everything(connection: sa.Connection) -> None:
+    """Reads every row of every table."""
+    for table in METADATA.sorted_tables:
+        for _ in connection.execute(table.select().execution_options(yield_per=500)):
+            pass
+
+
 def prepare(connection: sa.Connection, *, version: int = VERSION, steps: Steps = STEPS) -> None:
     """Makes the tables, or takes the steps that are missing, in the caller's transaction.
 

@@ -1,15 +1,16 @@
-"""One SQLite file: opening it, telling whether it is still the same, and moving a corrupt one aside.
+"""One SQLite file: opening it, marking it as corrupt, and moving a corrupt one aside at a start.
 
-What several processes must not do at once is done under a lock on a file beside it: making the file, opening
-connections, which open the write-ahead log by its name, and renaming all of them.
+Each process holds a shared lock on the folder as long as it has the file open. Only a process that is alone
+moves a file.
 """
 
 import fcntl
 import os
+import random
 import sqlite3
+import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,15 +18,10 @@ from urllib.parse import quote, unquote, urlsplit
 
 import sqlalchemy as sa
 
-_LOCK_SECONDS = 5.0
-_CONNECT_SECONDS = 2.0
+_WAIT_SECONDS = 2.0
 _BESIDE = ("-wal", "-shm")
-
-FileId = tuple[int, int]
-
-
-class ReplacedError(OSError):
-    """The file at the path is another one than that which was opened."""
+_MARK = "-is-corrupt"
+_making = threading.Lock()
 
 
 def file_of(url: sa.URL) -> Path | None:
@@ -36,74 +32,104 @@ def file_of(url: sa.URL) -> Path | None:
     return None if name in (":memory:", "") else Path(name)
 
 
-def id_of(file: Path) -> FileId | None:
-    """What tells a file apart from another of the same name; None if there is none."""
-    try:
-        status = os.stat(file)
-    except FileNotFoundError:
-        return None
-    return status.st_dev, status.st_ino
-
-
-def make_file(file: Path) -> FileId:
-    """Makes an empty file where there is none; its id.
+def make_file(file: Path) -> None:
+    """Makes an empty file where there is none.
 
     An existing one is never opened here: to close it would end the locks that SQLite has on it.
     """
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with _alone(file):
+    with _making:
         if not file.exists():
-            os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))  # extra params may hold keys
-        return id_of(file) or (0, 0)
+            with suppress(FileExistsError):  # another process was faster
+                os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))  # extra params hold keys
 
 
-def make_engine(url: sa.URL, file: Path | None, file_id: FileId | None) -> sa.Engine:
-    """An engine for this file and no other. A transaction's option `writes` is the seconds to wait for it.
+def make_engine(url: sa.URL) -> sa.Engine:
+    """An engine for a file that is there, or a database in memory.
 
-    Its connections raise `ReplacedError` when the file has been replaced.
+    A transaction's option `patience` is the seconds for which it waits for others, 2 by default. With the
+    option `writes` it takes the write lock at its start.
     """
-    engine = sa.create_engine(url, pool_size=16, max_overflow=-1)
+    engine = sa.create_engine(url, pool_size=16, max_overflow=-1, pool_use_lifo=True)
 
-    if file is not None:
+    if file_of(url) is not None:
 
         @sa.event.listens_for(engine, "do_connect")
         def _connect(dialect: Any, _record: Any, arguments: Any, options: Any) -> Any:
             name = arguments[0]
-            if not str(url.database).startswith("file:"):  # a name alone would make the file anew
+            if not str(url.database).startswith("file:"):  # a name alone would make a deleted file anew
                 name, options = f"file:{quote(name)}?mode=rw", options | {"uri": True}
-            options = options | {"timeout": _CONNECT_SECONDS}
-            with _alone(file):
-                if id_of(file) != file_id:
-                    raise ReplacedError("The database has been replaced by another: try again")
-                return _configured(dialect.connect(name, **options))
+            return _configured(dialect.connect(name, **options | {"timeout": _WAIT_SECONDS}))
 
     @sa.event.listens_for(engine, "begin")
     def _begin(connection: sa.Connection) -> None:
         options = connection.get_execution_options()
-        seconds = options["patience"]
-        driver: Any = connection.connection.driver_connection
-        driver.execute(f"PRAGMA busy_timeout = {int(seconds * 1000)}")
-        if options.get("writes"):
+        pooled = connection.connection
+        driver: Any = pooled.driver_connection
+        seconds = options.get("patience", _WAIT_SECONDS)
+        if pooled.info.get("patience", _WAIT_SECONDS) != seconds:
+            driver.execute(f"PRAGMA busy_timeout = {int(seconds * 1000)}")
+            pooled.info["patience"] = seconds
+        if "writes" in options:
             driver.execute("BEGIN IMMEDIATE")
 
     return engine
 
 
-def move_aside(file: Path, file_id: FileId) -> Path | None:
-    """Renames the file, and what SQLite has beside it; the new path, or None if another process was faster.
+class InUse:
+    """A lock on the folder of a database, shared by all processes that have it open."""
 
-    The file itself goes first: SQLite then sees that it has moved, and does not delete the log of the next
-    one when it closes the last connection to this one.
-    """
-    with _alone(file):
-        if id_of(file) != file_id:
-            return None
-        aside = _free_name(file)
-        os.rename(file, aside)
-        for suffix in _BESIDE:
-            with suppress(FileNotFoundError):
-                os.rename(f"{file}{suffix}", f"{aside}{suffix}")
-        return aside
+    def __init__(self, folder: Path) -> None:
+        self._folder = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+        self.share()
+
+    def share(self) -> None:
+        """Holds the lock together with others; waits while another process moves the file."""
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(self._folder, fcntl.LOCK_SH)
+
+    def by_nobody_else(self) -> bool:
+        """Whether no other process holds the lock; then none can take it until `share` or `end`."""
+        try:
+            fcntl.flock(self._folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:  # others may find the same: all let go for a moment, so that one can be alone
+            fcntl.flock(self._folder, fcntl.LOCK_UN)
+            time.sleep(random.uniform(0.005, 0.05))
+            self.share()
+            return False
+        except OSError:  # a file system without locks
+            return True
+        return True
+
+    def end(self) -> None:
+        """Gives the lock back."""
+        os.close(self._folder)
+
+
+def mark(file: Path) -> None:
+    """Tells the next start, and all processes, that the file is corrupt."""
+    with suppress(OSError):
+        os.close(os.open(f"{file}{_MARK}", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+
+
+def is_marked(file: Path) -> bool:
+    """Whether a process has found the file to be corrupt."""
+    return os.path.exists(f"{file}{_MARK}")
+
+
+def take_mark_away(file: Path) -> None:
+    """Forgets that the file was corrupt."""
+    with suppress(FileNotFoundError):
+        os.unlink(f"{file}{_MARK}")
+
+
+def move_aside(file: Path) -> Path:
+    """Renames the file, and what SQLite has beside it, and takes the mark away; the new path."""
+    aside = _free_name(file)
+    for suffix in ("", *_BESIDE):
+        with suppress(FileNotFoundError):
+            os.rename(f"{file}{suffix}", f"{aside}{suffix}")
+    take_mark_away(file)
+    return aside
 
 
 def _configured(connection: Any) -> Any:
@@ -120,7 +146,7 @@ def _configured(connection: Any) -> Any:
 
 def _use_write_ahead_log(connection: Any) -> None:
     """The busy timeout does not hold for this switch."""
-    deadline = time.monotonic() + _CONNECT_SECONDS
+    deadline = time.monotonic() + _WAIT_SECONDS
     while connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
         try:
             connection.execute("PRAGMA journal_mode = WAL")
@@ -137,33 +163,3 @@ def _free_name(file: Path) -> Path:
         if not any(os.path.lexists(f"{aside}{suffix}") for suffix in ("", *_BESIDE)):
             return aside
     raise FileExistsError(f"There are too many corrupt databases in {file.parent}")
-
-
-@contextmanager
-def _alone(file: Path) -> Iterator[None]:
-    """No other process, and no other thread, is here for the same file.
-
-    Where no lock can be made, the folder is read-only, and nobody can rename anything in it.
-    """
-    lock = _lock_file(file)
-    try:
-        deadline = time.monotonic() + _LOCK_SECONDS
-        while lock is not None:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.002)
-        yield
-    finally:
-        if lock is not None:
-            os.close(lock)
-
-
-def _lock_file(file: Path) -> int | None:
-    try:
-        return os.open(f"{file}.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-    except OSError:
-        return None

@@ -2,13 +2,13 @@
 
 import threading
 import time
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from llm_backend.asking.question import make_question
 from testkit.stub_llm import Answer, Call, StubLLM, completion, failure
+from testkit.waiting import eventually
 from tests.conftest import TASK, Backend, MakeApp
 
 
@@ -20,14 +20,6 @@ def tasks(count: int) -> list[dict[str, Any]]:
 def predicted(answer: Any) -> list[bool]:
     """Which entries hold a prediction."""
     return [bool(entry) for entry in answer.json["results"]]
-
-
-def eventually(condition: Callable[[], object], seconds: float = 20) -> None:
-    """Waits for the background."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come"
-        time.sleep(0.02)
 
 
 def the_job(backend: Backend) -> dict[str, Any]:
