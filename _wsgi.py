@@ -16,9 +16,9 @@ from werkzeug.serving import run_simple
 
 from llm_backend.errors import SettingsError
 from llm_backend.operations import logs
+from llm_backend.parameters import load_settings
 from llm_backend.server.app import create_app
 from llm_backend.services import services_of_this_process
-from llm_backend.settings import load_settings
 from model import InteractiveLLM
 
 

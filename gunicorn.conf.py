@@ -15,7 +15,8 @@ from gunicorn.glogging import Logger
 from llm_backend.errors import SettingsError
 from llm_backend.operations import logs
 from llm_backend.operations.worker_folder import make_folder, parents
-from llm_backend.settings import STOP_SECONDS, load_or_keep_settings
+from llm_backend.parameters import load_or_keep_settings
+from llm_backend.settings import STOP_SECONDS
 
 try:
     _settings = load_or_keep_settings()

@@ -11,8 +11,8 @@ from openai import OpenAI
 
 from llm_backend.asking.question import make_question
 from llm_backend.asking.shape import Shapes
+from llm_backend.parameters import load_settings
 from llm_backend.services import make_services
-from llm_backend.settings import load_settings
 from testkit.servers import ROOT, Server, backend, stub_llm
 
 _CONFIG = (ROOT / "examples/text-classification/label_config.xml").read_text()

@@ -15,9 +15,10 @@ from typing import Any
 
 from llm_backend.asking.question import labels_of, make_question
 from llm_backend.asking.shape import Shape, Shapes
+from llm_backend.parameters import load_settings
 from llm_backend.reading import FileReader
 from llm_backend.services import make_services
-from llm_backend.settings import PROJECT_ROOT, load_settings
+from llm_backend.settings import PROJECT_ROOT
 from llm_backend.values import Completion, Json, Reply
 
 _ROUNDS = 200

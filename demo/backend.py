@@ -10,8 +10,8 @@ import requests
 from demo.errors import DemoError
 from demo.servers import ServerProcess
 from llm_backend.errors import BackendError
-from llm_backend.parameters import ExtraParams, require_settings, resolve_parameters
-from llm_backend.settings import PROJECT_ROOT, Settings, load_settings
+from llm_backend.parameters import load_settings, require_settings, resolve_parameters
+from llm_backend.settings import PROJECT_ROOT, Settings
 from llm_backend.values import Parameters
 
 
@@ -39,7 +39,7 @@ class DemoBackend:
             self._environment.setdefault("TEMPERATURE", "0")  # chance makes so small a model only worse
         try:
             self.settings = load_settings(self._environment, env_file)
-            self.parameters = resolve_parameters(self.settings, ExtraParams())
+            self.parameters = resolve_parameters(self.settings)
             require_settings(self.parameters)
         except BackendError as error:
             raise DemoError(

@@ -17,8 +17,7 @@ from demo.projects import ExampleProjects
 from demo.run import how_to_get_in
 from demo.state import State
 from llm_backend.errors import BackendError
-from llm_backend.parameters import ExtraParams, require_settings, resolve_parameters
-from llm_backend.settings import load_settings
+from llm_backend.parameters import load_settings, require_settings, resolve_parameters
 
 
 def main(step: str, folder: Path, *addresses: str) -> None:
@@ -40,7 +39,7 @@ def main(step: str, folder: Path, *addresses: str) -> None:
 
 def _set_up(state: State, label_studio_url: str, backend_url: str, shown_at: str) -> None:
     settings = load_settings()
-    parameters = resolve_parameters(settings, ExtraParams())
+    parameters = resolve_parameters(settings)
     require_settings(parameters)
     label_studio = LabelStudioApi(state.credentials(), label_studio_url)
     projects = ExampleProjects(label_studio, state, backend_url, basic_auth_of(settings))

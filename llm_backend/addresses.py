@@ -22,7 +22,7 @@ def checked_address(host: str, port: int, allowed_hosts: Collection[str]) -> str
 
 
 def checked_addresses(host: str, port: int, allowed_hosts: Collection[str]) -> list[str]:
-    """The IP addresses to connect to for `host`, resolved once, so that they cannot change after the check.
+    """The IP addresses of `host`. Connect to these: another look-up could give others than those checked.
 
     Raises:
         AddressRefusedError: an address of the host is not public and ALLOWED_HOSTS has neither
@@ -43,7 +43,7 @@ def checked_addresses(host: str, port: int, allowed_hosts: Collection[str]) -> l
 
 
 def is_public(address: str) -> bool:
-    """Whether the IP address is one that anybody on the internet reaches; IPv4 inside IPv6 counts as IPv4."""
+    """Whether anybody on the internet reaches the IP address; IPv4 inside IPv6 counts as IPv4."""
     parsed = ipaddress.ip_address(address)
     if isinstance(parsed, ipaddress.IPv6Address):
         embedded = parsed.ipv4_mapped or parsed.sixtofour or (parsed.teredo or (None, None))[1]

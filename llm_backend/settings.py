@@ -1,16 +1,16 @@
-"""Every environment variable this project reads: typed, checked once at start, all problems at once.
+"""Every environment variable that this project reads, and what a project's extra params may override.
 
-This is the only module that touches `os.environ` and `.env`. Variables that are set but empty count as
-unset, because compose files pass empty strings.
+The server checks the variables once, at its start, and names all problems at once. Only this module touches
+`os.environ` and `.env`. A variable that is set but empty counts as unset, because compose files pass empty
+strings.
 """
 
 import errno
-import logging
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
@@ -20,28 +20,19 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PlainValidator,
     SecretStr,
     ValidationError,
+    ValidationInfo,
 )
-from pydantic_core import PydanticCustomError
+from pydantic_core import PydanticCustomError, PydanticKnownError
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from llm_backend.errors import SettingsError
-from llm_backend.values import Provider
-
-# Variables that are numbers or one word of a list: an impossible value is repeated in the message.
-_SHOWN_WITH_VALUE = {
-    "RESPONSE_FORMAT", "FILL",
-    "USE_INTERNAL_PROMPT_TEMPLATE", "DIALOGUE_FORMAT", "REMEMBER_PROMPT", "SHOW_ERRORS",
-    "OPENAI_PROVIDER", "TEMPERATURE", "NUM_RESPONSES", "LLM_TIMEOUT", "LLM_MAX_RETRIES",
-    "MAX_CONCURRENCY", "PREDICT_TIMEOUT", "LEASE_SECONDS", "WEBHOOK_UPDATES_PROMPT", "LOG_LEVEL", "PORT",
-    "WORKERS", "THREADS", "IMAGE_INPUT", "IMAGE_MAX_SIDE", "IMAGE_MAX_PAGES", "IMAGE_MAX_PIXELS",
-    "FETCH_TIMEOUT", "FETCH_MAX_BYTES", "MAX_REQUEST_BYTES", "LOG_FORMAT",
-}  # fmt: skip
+from llm_backend.values import Json
 
 STOP_SECONDS = 25  # for what is under way when the server is told to end
-_log = logging.getLogger(__name__)
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 _LOOKS_LIKE_A_PATH = re.compile(
     r"(~|\.{0,2}/)[^\s{}]*|[^\s{}]+\.(txt|md|prompt|tmpl)|(~|\.{0,2}/)[^{}\n]*\.(txt|md|prompt|tmpl)"
@@ -120,6 +111,21 @@ def _comma_separated(value: Any) -> Any:
     return [item.strip() for item in value.split(",") if item.strip()] if isinstance(value, str) else value
 
 
+def _known_provider(value: Any, info: "ValidationInfo[Collection[str]]") -> Any:
+    """The value if it is the name of a provider. Whoever validates gives their names as the context."""
+    *others, last = known = list(info.context)
+    if value not in known:
+        expected = f"{', '.join(map(repr, others))} or {last!r}"
+        raise PydanticKnownError("literal_error", {"expected": expected})
+    return value
+
+
+def _number(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError("must be a number")
+    return value
+
+
 def _upper(value: Any) -> Any:
     return value.upper() if isinstance(value, str) else value
 
@@ -133,10 +139,12 @@ HttpUrl = Annotated[str, AfterValidator(_http_url)]
 HostList = Annotated[tuple[str, ...], BeforeValidator(_comma_separated)]
 OcrLanguage = Annotated[str, Field(pattern=r"^[A-Za-z_]+(/[A-Za-z_]+)?$")]
 Seconds = Annotated[float, Field(gt=0, le=3600)]
+Provider = Annotated[str, PlainValidator(_known_provider)]
+Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[\w.-]+$")]
 
 
 class Settings(BaseModel):
-    """The settings of one server. Field names are the environment variables' in lower case."""
+    """The settings of one server. A field has the name of its environment variable in lower case."""
 
     model_config = ConfigDict(frozen=True, alias_generator=str.upper, extra="ignore")
 
@@ -315,13 +323,34 @@ class Settings(BaseModel):
                 yield str(secret or "")
 
 
-_loaded: Settings | None = None
+class ExtraParams(BaseModel):
+    """What a project's model page may override. Unset means: as in the environment."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+    provider: Provider | None = None
+    model: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+    temperature: Annotated[float, BeforeValidator(_number), Field(ge=0, le=2)] | None = None
+    num_responses: Annotated[int, BeforeValidator(_number), Field(ge=1, le=128)] | None = None
+    default_prompt: str | None = None
+    prompt_template: Annotated[str, Field(min_length=1)] | None = None
+    use_internal_prompt_template: bool | None = None
+    base_url: HttpUrl | None = None
+    api_key: Annotated[SecretStr, AfterValidator(header_value)] | None = None
+    resource_endpoint: HttpUrl | None = None
+    deployment_name: Name | None = None
+    api_version: Name | None = None
+
+    def as_json(self) -> Json:
+        """What was set, as JSON, the key included, for the database."""
+        values = self.model_dump(exclude_none=True)
+        return values | ({"api_key": self.api_key.get_secret_value()} if self.api_key is not None else {})
 
 
-def load_settings(
-    environ: Mapping[str, str] | None = None, env_file: Path | None = PROJECT_ROOT / ".env"
+def read_settings(
+    environ: Mapping[str, str] | None, env_file: Path | None, providers: Collection[str]
 ) -> Settings:
-    """The settings from `environ` (default: `os.environ`), which beats those of `env_file`.
+    """See `parameters.load_settings`, which knows the names of the `providers`.
 
     Raises:
         SettingsError: names every value that cannot be, without printing a secret.
@@ -333,7 +362,7 @@ def load_settings(
     if ("BASIC_AUTH_USER" in merged) != ("BASIC_AUTH_PASS" in merged):
         problems.append("BASIC_AUTH_USER and BASIC_AUTH_PASS must be set together")
     try:
-        settings = Settings.model_validate(merged)
+        settings = Settings.model_validate(merged, context=providers)
     except ValidationError as error:
         raise SettingsError([*_problems(error), *problems]) from None
     if problems:
@@ -341,28 +370,10 @@ def load_settings(
     return settings
 
 
-def load_or_keep_settings() -> Settings:
-    """The settings as they are now; where they cannot be, those that this server has had until now.
-
-    A reload with a typo in `.env` must not end it. Workers have from the master what it has loaded.
-
-    Raises:
-        SettingsError: at the start there are none yet.
-    """
-    global _loaded
-    try:
-        _loaded = load_settings()
-    except SettingsError as error:
-        if _loaded is None:
-            raise
-        _log.error("The settings stay as they were. %s", error.reason)
-    return _loaded
-
-
 def shared_place(environ: Mapping[str, str] | None = None) -> tuple[Path, int] | None:
-    """The folder that the workers of one gunicorn share, and this worker's number; None outside of it.
+    """The folder that the workers of one gunicorn share, and this worker's number; None without gunicorn.
 
-    These two are no settings: `gunicorn.conf.py` sets them, whatever they were before.
+    These two are no settings: `gunicorn.conf.py` overwrites whatever they were before.
     """
     from_environment = os.environ if environ is None else environ
     folder = from_environment.get("PROMETHEUS_MULTIPROC_DIR")
@@ -375,10 +386,11 @@ def _set(variables: Mapping[str, str | None]) -> dict[str, str]:
 
 
 def _problems(error: ValidationError) -> Iterator[str]:
-    """One line for each problem; the value is shown only where it cannot be a secret."""
+    """One line for each problem. It shows the value of a number or a word of a list, which is no secret."""
     for item in error.errors():
         name, value = str(item["loc"][0]), item["input"]
-        shown = (
-            name in _SHOWN_WITH_VALUE and isinstance(value, str) and re.fullmatch(r"-?[\w.+]{1,24}", value)
-        )
+        annotation = Settings.model_fields[name.lower()].annotation
+        types = {annotation, *get_args(annotation)}
+        harmless = item["type"] == "literal_error" or types & {bool, int, float}
+        shown = harmless and isinstance(value, str) and re.fullmatch(r"-?[\w.+]{1,24}", value)
         yield f"{name}{f'={value}' if shown else ''}: {item['msg'][:1].lower()}{item['msg'][1:]}"

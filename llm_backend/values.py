@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-Provider = Literal["openai", "azure", "ollama", "embedded"]
 Role = Literal["system", "developer", "user", "assistant"]
 
 # JSON objects of Label Studio's protocol: a task, a prediction, a region.
@@ -60,7 +59,7 @@ class Endpoint:
     before every connection.
     """
 
-    provider: Provider
+    provider: str
     base_url: str = ""
     api_key: str = field(default="", repr=False)
     deployment_name: str = ""

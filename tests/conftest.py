@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
+from llm_backend.parameters import load_settings
 from llm_backend.server.app import create_app
 from llm_backend.services import Services, make_services
-from llm_backend.settings import Settings, load_settings
+from llm_backend.settings import Settings
 from llm_backend.storage import Database, Jobs
 from model import InteractiveLLM
 from testkit.postgresql import new_database, running_postgresql

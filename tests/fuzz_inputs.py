@@ -25,9 +25,9 @@ from PIL import Image
 
 from llm_backend.errors import BackendError
 from llm_backend.label_studio.files import LabelStudio, is_label_studio_file, origin_of
+from llm_backend.parameters import load_settings
 from llm_backend.reading import FileReader, TaskFiles
 from llm_backend.reading.pictures import Limits, prepare_pictures
-from llm_backend.settings import load_settings
 from testkit.canary import FileServer, Page, running
 from testkit.pictures import encoded
 

@@ -14,6 +14,7 @@ OWNERS = {
     "PIL": ("reading",),
     "dotenv": ("settings",),
     "flask": ("server",),
+    "httpcore2": ("providers",),
     "httpx": ("label_studio", "providers"),
     "httpx2": ("providers",),
     "inscriptis": ("reading",),

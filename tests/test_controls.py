@@ -22,8 +22,8 @@ from llm_backend.labeling.controls.labels import Labels
 from llm_backend.labeling.replies import values_from_replies
 from llm_backend.labeling.schema import response_format
 from llm_backend.labeling.tag import Tag
+from llm_backend.parameters import load_settings
 from llm_backend.reading import readable
-from llm_backend.settings import load_settings
 from llm_backend.values import ControlValue, ControlValues, Json, Reply
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -7,8 +7,7 @@ from urllib.parse import unquote
 import pytest
 from pydantic import SecretStr
 
-from llm_backend.parameters import ExtraParams
-from llm_backend.settings import PROJECT_ROOT, Settings
+from llm_backend.settings import PROJECT_ROOT, ExtraParams, Settings
 from llm_backend.storage.schema import METADATA
 from tests.test_metrics import metrics_table
 

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from llm_backend.errors import BackendError, error_of_code
 from llm_backend.operations import logs
 from llm_backend.operations.redaction import MASK, Redactor, redact
-from llm_backend.settings import load_settings
+from llm_backend.parameters import load_settings
 from testkit.canary import Asked, FileServer, Page, running
 from testkit.servers import ROOT, Server, backend
 from testkit.stub_llm import Answer, Call, StubLLM, completion, failure
@@ -248,7 +248,7 @@ def test_what_nobody_catches_is_logged_without_secrets(tmp_path: Path) -> None:
     program = f"""
 import logging, threading, warnings
 from llm_backend.operations import logs
-from llm_backend.settings import load_settings
+from llm_backend.parameters import load_settings
 logs.configure(load_settings({{"OPENAI_API_KEY": "very-secret-key", "LOG_FORMAT": "json",
                               "MODEL_DIR": {str(tmp_path)!r}, "LOG_LEVEL": "DEBUG"}}, env_file=None))
 def fail():

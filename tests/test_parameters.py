@@ -10,14 +10,15 @@ from hypothesis import strategies as st
 from llm_backend.addresses import AddressRefusedError
 from llm_backend.errors import ExtraParamsError, MissingSettingsError
 from llm_backend.parameters import (
-    ExtraParams,
     check_address,
+    load_settings,
     missing_settings,
     parse_extra_params,
     require_settings,
     resolve_parameters,
 )
-from llm_backend.settings import Settings, load_settings
+from llm_backend.providers import PROVIDERS
+from llm_backend.settings import ExtraParams, Settings
 from llm_backend.values import Parameters
 
 KEY = "sk-environment"
@@ -292,7 +293,7 @@ def test_with_its_own_key_a_project_goes_elsewhere(
     assert (endpoint.base_url, endpoint.api_key) == (base_url, OWN_KEY)
 
 
-@pytest.mark.parametrize("provider", ["openai", "azure", "ollama", "embedded"])
+@pytest.mark.parametrize("provider", PROVIDERS)
 @pytest.mark.parametrize(
     "extra",
     [
@@ -311,7 +312,7 @@ def test_ollama_and_embedded_need_no_key_and_get_none(provider: str, extra: dict
     st.fixed_dictionaries(
         {},
         optional={
-            "provider": st.sampled_from(["openai", "azure", "ollama", "embedded"]),
+            "provider": st.sampled_from(sorted(PROVIDERS)),
             "base_url": st.sampled_from([PUBLIC, "https://api.openai.com/v1", "http://localhost:11434/v1"]),
             "resource_endpoint": st.sampled_from(["https://ours.openai.azure.com", "https://8.8.8.8"]),
             "api_key": st.sampled_from(["", OWN_KEY]),

@@ -1,4 +1,4 @@
-"""Providers, against a real HTTP server on loopback."""
+"""Providers, against a real HTTP server on loopback; a toy one is registered from here."""
 
 import gzip
 import json
@@ -9,17 +9,23 @@ import threading
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from llm_backend import errors
 from llm_backend.operations.metrics import Metrics
-from llm_backend.providers import Providers
+from llm_backend.parameters import load_settings, missing_settings, parse_extra_params, resolve_parameters
+from llm_backend.providers import PROVIDERS
+from llm_backend.providers.clients import Providers
+from llm_backend.providers.openai import OpenAI
+from llm_backend.settings import ExtraParams, Settings
 from llm_backend.values import Completion, CompletionRequest, Endpoint, Message, Reply
 from testkit.stub_llm import Answer, Call, StubLLM, completion, failure
 
 REQUEST = CompletionRequest("gpt-x", (Message("user", "hi"),), temperature=0.5)
+USAGE = {"prompt_tokens": 11, "completion_tokens": 5}
 Ask = Callable[..., Completion]
 
 
@@ -273,19 +279,32 @@ def test_a_timeout_is_not_tried_again(stub: StubLLM, ask: Ask) -> None:
     assert len(stub.calls) == 1
 
 
-def test_a_body_that_trickles_in_forever_ends_at_the_timeout(ask: Ask) -> None:
+@pytest.mark.parametrize("for_batch", [False, True])
+@pytest.mark.parametrize(
+    ("start", "byte"),
+    [
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n", b" "),
+        (b"HTTP/1.1 200 OK\r\nX-Endless: ", b"x"),
+    ],
+    ids=["body", "headers"],
+)
+def test_an_answer_that_trickles_in_forever_ends_at_the_timeout(
+    start: bytes, byte: bytes, for_batch: bool
+) -> None:
     """The time is for the whole answer, not for each of its bytes."""
+    providers = Providers(Metrics(), timeout=2, max_retries=0)
     with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(20)
         stop = threading.Event()
 
         def trickle() -> None:
             connection, _ = listener.accept()
             with connection:
                 connection.recv(65536)
-                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
+                connection.sendall(start)
                 while not stop.wait(0.05):
                     try:
-                        connection.sendall(b" ")
+                        connection.sendall(byte)
                     except OSError:
                         return
 
@@ -294,12 +313,14 @@ def test_a_body_that_trickles_in_forever_ends_at_the_timeout(ask: Ask) -> None:
         try:
             started = time.monotonic()
             endpoint = Endpoint("openai", f"http://127.0.0.1:{listener.getsockname()[1]}/v1", "k")
+            complete = providers.complete_for_batch if for_batch else providers.complete
             with pytest.raises(errors.CompletionTimeoutError):
-                ask(endpoint=endpoint, timeout=0.5)
+                complete(endpoint, REQUEST)
             assert time.monotonic() - started < 5
         finally:
             stop.set()
             thread.join()
+            providers.close()
 
 
 def test_an_answer_of_gigabytes_is_cut_off(stub: StubLLM, ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -372,10 +393,7 @@ def test_no_secret_is_in_the_repr_of_an_endpoint() -> None:
 def test_the_embedded_model_answers(kept: Providers) -> None:
     """llama.cpp runs in this process, on loopback, and gives as many replies as asked for."""
     pytest.importorskip("xllamacpp", reason="the embedded model is not installed")
-    from llm_backend.parameters import ExtraParams, resolve_parameters
-    from llm_backend.settings import load_settings
-
-    parameters = resolve_parameters(load_settings({"OPENAI_PROVIDER": "embedded"}, None), ExtraParams())
+    parameters = resolve_parameters(load_settings({"OPENAI_PROVIDER": "embedded"}, None))
     providers = Providers(Metrics(), timeout=50, max_retries=0)
     try:
         request = CompletionRequest(parameters.model, (Message("user", "Say yes."),), 0.0, 2)
@@ -545,5 +563,137 @@ def test_where_system_messages_are_refused_they_begin_the_prompt(
 
 def test_httpx_is_imported_before_anything_is_asked() -> None:
     """The openai client must not find it half imported by another thread: that lost completions."""
-    code = "import sys, llm_backend.providers; sys.exit(not hasattr(sys.modules['httpx'], 'Timeout'))"
+    code = "import sys, llm_backend.providers.clients; sys.exit(not hasattr(sys.modules['httpx'], 'Timeout'))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_checking_the_settings_imports_neither_openai_nor_prometheus() -> None:
+    """gunicorn's master does it: openai takes a second, and prometheus_client must find its folder first."""
+    code = (
+        "import sys, llm_backend.parameters; sys.exit(len({'openai', 'prometheus_client'} & {*sys.modules}))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+class Toy(OpenAI):
+    """A provider that is told apart by its name, its key and its address."""
+
+    name = "toy"
+    title = "The toy"
+    not_honoured = frozenset({"temperature"})
+
+    def endpoint(self, settings: Settings, extra: ExtraParams) -> Endpoint:
+        """The address of OpenAI, with a key of its own."""
+        return Endpoint(self.name, settings.openai_base_url, "toy-key")
+
+
+def test_a_provider_is_a_class_and_a_line(stub: StubLLM, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Registered from here alone, it is chosen by environment or project, named in errors, and asked."""
+    monkeypatch.setitem(PROVIDERS, Toy.name, Toy())
+    environ = {"OPENAI_PROVIDER": "toy", "OPENAI_BASE_URL": stub.url}
+    settings = load_settings(environ, None)
+    with pytest.raises(errors.SettingsError, match="'ollama', 'embedded' or 'toy'"):
+        load_settings({"OPENAI_PROVIDER": "gemini"}, None)
+    with pytest.raises(
+        errors.ExtraParamsError, match="base_url is for openai, ollama and toy, not for azure"
+    ):
+        resolve_parameters(settings, parse_extra_params({"provider": "azure", "base_url": "https://x"}))
+    parameters = resolve_parameters(settings)
+    assert missing_settings(parameters) == []
+    assert parameters == resolve_parameters(settings, parse_extra_params({"provider": "toy"}))
+    providers = Providers(Metrics(), timeout=5, max_retries=0)
+    try:
+        assert texts(providers.complete(parameters.endpoint, REQUEST)) == ("Sarcastic",)
+        stub.says(failure(401))
+        with pytest.raises(errors.AuthenticationFailedError, match="The toy refused the API key"):
+            providers.complete(parameters.endpoint, REQUEST)
+    finally:
+        providers.close()
+    assert "temperature" not in stub.calls[0].body
+    assert stub.calls[0].headers["authorization"] == "Bearer toy-key"
+
+
+@pytest.mark.parametrize(
+    ("usage", "expected"),
+    [
+        ({"prompt_tokens": 9, "completion_tokens": 2}, Completion((), 9, 2)),
+        (
+            {"prompt_tokens": 9, "completion_tokens": 2, "prompt_tokens_details": {"cached_tokens": 8},
+             "cost": 0.25},
+            Completion((), 9, 2, cached_tokens=8, cost=0.25),
+        ),
+        ({"prompt_tokens": 9, "prompt_tokens_details": {"cached_tokens": 80}, "cost": 0},
+         Completion((), 9, cached_tokens=9, cost=0.0)),
+        ({"prompt_tokens": -9, "completion_tokens": True, "cost": "0.25"}, Completion(())),
+        ({"prompt_tokens": 10**12, "completion_tokens": 1.5, "cost": -1}, Completion(())),
+        ({"prompt_tokens_details": 7, "cost": float("nan")}, Completion(())),
+        ({"prompt_tokens_details": {"cached_tokens": "8"}, "cost": True}, Completion(())),
+        ({"cost": 10**400}, Completion(())),
+        (None, Completion(())),
+        ("many", Completion(())),
+        ([], Completion(())),
+    ],
+)  # fmt: skip
+def test_what_an_answer_has_cost_comes_with_it(
+    stub: StubLLM, kept: Providers, ask: Ask, usage: Any, expected: Completion
+) -> None:
+    """Tokens in, cached and out, and dollars where the provider says them; nonsense counts as unknown."""
+    stub.says(Answer(body={**(completion("ok").body or {}), "usage": usage}))
+    assert ask(providers=kept) == replace(expected, replies=(Reply("ok"),))
+
+
+@pytest.mark.parametrize("for_batch", [False, True])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        completion(""),
+        completion(None, finish_reason="content_filter"),
+        Answer(body={"choices": 7, "usage": USAGE}),
+        Answer(body={"choices": [], "usage": USAGE}),
+        Answer(body={"usage": USAGE}),
+    ],
+)
+def test_an_answer_without_a_reply_says_what_it_has_cost(
+    stub: StubLLM, kept: Providers, answer: Answer, for_batch: bool
+) -> None:
+    """It is paid for like any other."""
+    stub.says(answer)
+    ask = kept.complete_for_batch if for_batch else kept.complete
+    with pytest.raises(errors.CompletionError) as caught:
+        ask(Endpoint("openai", stub.url, "k"), REQUEST)
+    assert caught.value.paid == Completion((), 11, 5)
+
+
+def test_an_answer_that_is_not_paid_for_says_no_cost(stub: StubLLM, ask: Ask) -> None:
+    """A refusal has no row in the ledger."""
+    stub.says(failure(400))
+    with pytest.raises(errors.CompletionRefusedError) as caught:
+        ask()
+    assert caught.value.paid is None
+
+
+@pytest.mark.parametrize("for_batch", [False, True])
+def test_the_cost_of_failed_replies_is_in_the_sum(stub: StubLLM, kept: Providers, for_batch: bool) -> None:
+    """One reply of three, two of them filtered: three calls side by side, two in turn, are paid for."""
+    stub.says(completion("ok"), completion(""))
+    ask = kept.complete_for_batch if for_batch else kept.complete
+    answer = ask(Endpoint("ollama", stub.url, "k"), replace(REQUEST, num_replies=3))
+    calls = 2 if for_batch else 3
+    assert answer == Completion((Reply("ok"),), 11 * calls, 5 * calls)
+
+
+@pytest.mark.parametrize("for_batch", [False, True])
+def test_all_that_failed_is_in_the_error(stub: StubLLM, kept: Providers, for_batch: bool) -> None:
+    """Three empty replies side by side are paid for; in turn, the first one ends it."""
+    stub.says(completion(""))
+    ask = kept.complete_for_batch if for_batch else kept.complete
+    with pytest.raises(errors.UnusableReplyError) as caught:
+        ask(Endpoint("ollama", stub.url, "k"), replace(REQUEST, num_replies=3))
+    calls = 1 if for_batch else 3
+    assert caught.value.paid == Completion((), 11 * calls, 5 * calls)
+
+
+def test_a_reply_stays_where_the_others_fail_one_by_one(stub: StubLLM, kept: Providers, ask: Ask) -> None:
+    """Where `n` turns out to be ignored, what the first call has brought is not lost with the rest."""
+    stub.says("first", failure(400))
+    assert texts(ask(3, providers=kept)) == ("first",)

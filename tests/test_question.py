@@ -11,9 +11,10 @@ from llm_backend.asking.question import Question, make_question
 from llm_backend.asking.shape import Shapes
 from llm_backend.labeling.json_spans import find_object
 from llm_backend.operations.metrics import Metrics
-from llm_backend.providers import Providers
+from llm_backend.parameters import load_settings
+from llm_backend.providers.clients import Providers
 from llm_backend.reading import FileReader
-from llm_backend.settings import Settings, load_settings
+from llm_backend.settings import Settings
 from llm_backend.values import Completion, CompletionRequest, Json, Reply
 from tests.conftest import CLASSIFICATION, MakeApp
 

@@ -18,9 +18,10 @@ from llm_backend.errors import InputError, LabelingConfigError
 from llm_backend.labeling.config import LabelingConfig, parse_labeling_config
 from llm_backend.labeling.source import Source
 from llm_backend.labeling.task_data import variable
+from llm_backend.parameters import load_settings
 from llm_backend.reading import TAGS, FileReader, ObjectTag, Reading, TaskFiles, readable, register, show
 from llm_backend.reading.ocr import missing_languages
-from llm_backend.settings import Settings, load_settings
+from llm_backend.settings import Settings
 from llm_backend.values import Message
 from testkit.canary import FileServer, Page, running
 from testkit.pictures import encoded, written

@@ -6,7 +6,7 @@ import pytest
 
 from llm_backend.errors import CompletionError, PicturesRefusedError
 from llm_backend.operations.metrics import Metrics
-from llm_backend.providers import Providers
+from llm_backend.providers.clients import Providers
 from llm_backend.values import CompletionRequest, Endpoint, Message, PicturePart, TextPart
 from testkit.stub_llm import Answer, StubLLM, completion, failure
 

@@ -1,5 +1,6 @@
 """Settings: every variable, its default, and every value that cannot be. `os.environ` is never touched."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,9 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from llm_backend.errors import SettingsError
-from llm_backend.settings import Settings, load_settings
+from llm_backend.parameters import load_settings
+from llm_backend.providers import PROVIDERS
+from llm_backend.settings import Settings
 
 DEFAULT_TEMPLATE = "Source Text: {text}\n\nTask Directive: {prompt}"
 SECRET = "sk-secretsecret"
@@ -202,6 +205,26 @@ def test_a_harmless_value_is_shown(name: str, value: str) -> None:
     assert problem.startswith(f"{name}={value}:")
 
 
+@pytest.mark.parametrize("name", Settings.model_fields)
+def test_only_a_harmless_value_is_shown(name: str) -> None:
+    """A text, a secret, a path, or an address is never repeated; a number or a word of a list always is."""
+    kind = str(Settings.model_fields[name].annotation)
+    harmless = name == "openai_provider" or re.search(r"\b(bool|int|float|Literal)\b", kind)
+    try:
+        load(**{name.upper(): "nonsense"})
+    except SettingsError as error:
+        shown = [problem.lower().startswith(f"{name}=nonsense:") for problem in error.problems]
+        assert shown == [bool(harmless)]
+    else:
+        assert not harmless
+
+
+def test_every_provider_is_described() -> None:
+    """The table of settings names all of them."""
+    description = Settings.model_fields["openai_provider"].description or ""
+    assert [name for name in PROVIDERS if f"`{name}`" not in description] == []
+
+
 def test_all_problems_come_at_once() -> None:
     """One message names every variable that is wrong, those that go together included."""
     found = problems(
@@ -275,7 +298,7 @@ def test_a_key_that_no_header_can_carry_is_refused(key: str) -> None:
 
 def test_a_missing_key_does_not_stop_the_start() -> None:
     """Without any key the settings load: `/health` says what is missing."""
-    for provider in ("openai", "azure", "ollama", "embedded"):
+    for provider in PROVIDERS:
         assert load(OPENAI_PROVIDER=provider).openai_api_key is None
 
 
@@ -424,7 +447,7 @@ def test_a_reload_with_an_impossible_value_keeps_the_settings() -> None:
     program = """
 import os
 from llm_backend.errors import SettingsError
-from llm_backend.settings import load_or_keep_settings
+from llm_backend.parameters import load_or_keep_settings
 for value in ("warm", "0.5", "hot", "0.25"):
     os.environ["TEMPERATURE"] = value
     try:

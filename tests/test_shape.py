@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from llm_backend.asking.question import Question, make_question
 from llm_backend.asking.shape import Access, Shape, Shapes, shape_from_json
 from llm_backend.errors import InputError, MissingSettingsError
-from llm_backend.parameters import ExtraParams
+from llm_backend.parameters import load_settings
 from llm_backend.reading import FileReader
-from llm_backend.settings import Settings, load_settings
+from llm_backend.settings import ExtraParams, Settings
 from llm_backend.values import Completion, Endpoint, Json, Reply
 from tests.conftest import CLASSIFICATION
 

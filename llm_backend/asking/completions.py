@@ -15,7 +15,7 @@ from llm_backend.asking.question import Question
 from llm_backend.asking.version_1 import keys_of_version_1
 from llm_backend.errors import CompletionError
 from llm_backend.operations.metrics import Metrics
-from llm_backend.providers import Providers
+from llm_backend.providers.clients import Providers
 from llm_backend.storage import StoredCompletions
 from llm_backend.storage.completions import KeyedReply
 from llm_backend.storage.ledger import Payment

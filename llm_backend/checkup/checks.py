@@ -7,8 +7,9 @@ from llm_backend.checkup.findings import Finding, failed, found, ok
 from llm_backend.checkup.projects import Projects
 from llm_backend.errors import SettingsError
 from llm_backend.label_studio.client import Client, client_of
+from llm_backend.parameters import load_settings
 from llm_backend.services import Services, make_services
-from llm_backend.settings import Settings, load_settings
+from llm_backend.settings import Settings
 
 _STATE_SECONDS = 45.0  # a little more than the database's own timeout
 _GRACE_SECONDS = 5.0

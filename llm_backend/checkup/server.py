@@ -8,11 +8,11 @@ from http.client import HTTPConnection, HTTPException
 
 from llm_backend.asking.completions import Completions
 from llm_backend.checkup.findings import Finding, failed, ok, warning
-from llm_backend.parameters import parse_extra_params, require_settings, resolve_parameters
+from llm_backend.parameters import require_settings, resolve_parameters
 from llm_backend.reading.ocr import missing_languages
 from llm_backend.settings import PROJECT_ROOT, Settings
 from llm_backend.storage import Database
-from llm_backend.values import CompletionRequest, Message, Parameters
+from llm_backend.values import CompletionRequest, Message
 
 _HEALTH_SECONDS = 5.0
 _MOST_HEALTH_BYTES = 1024 * 1024
@@ -21,7 +21,7 @@ MODEL_CLASS = "InteractiveLLM"
 
 def usable_settings(settings: Settings) -> Finding:
     """Whether the provider has all that it needs."""
-    parameters = _parameters(settings)
+    parameters = resolve_parameters(settings)
     require_settings(parameters)
     return ok(f"settings: provider {parameters.endpoint.provider}, model {parameters.model}")
 
@@ -42,7 +42,7 @@ def state(settings: Settings, database: Database) -> Finding:
 
 def completion(settings: Settings, completions: Completions, database: Database) -> Finding:
     """One completion, which is paid for. It is not kept; the ledger has its row where there is a database."""
-    parameters = _parameters(settings)
+    parameters = resolve_parameters(settings)
     prompt = (PROJECT_ROOT / "prompt_templates" / "check.txt").read_text(encoding="utf-8").strip()
     request = CompletionRequest(parameters.model, (Message("user", prompt),), parameters.temperature)
     started = time.monotonic()
@@ -92,7 +92,7 @@ class Running:
 
     def finding(self) -> Finding:
         """What answers on the port, as `/health` tells it."""
-        port, parameters = self._settings.port, _parameters(self._settings)
+        port, parameters = self._settings.port, resolve_parameters(self._settings)
         try:
             with closing(HTTPConnection("127.0.0.1", port, timeout=_HEALTH_SECONDS)) as connection:
                 connection.request("GET", "/health")
@@ -113,7 +113,3 @@ class Running:
                 "which is not what was checked here: start it again"
             )
         return ok(f"server: running on port {port}, version {health.get('version')}")
-
-
-def _parameters(settings: Settings) -> Parameters:
-    return resolve_parameters(settings, parse_extra_params(None))

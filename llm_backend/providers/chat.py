@@ -1,26 +1,27 @@
-"""One endpoint's chat completions: what real endpoints do differently is handled here, once.
+"""Chat completions of one endpoint: the one layer that retries and that handles how real endpoints differ.
 
-Parameters that a model refuses are left out, or asked for in a simpler form, and that is remembered; where
-`n` is not honoured, replies are asked for one by one, side by side; this is also the only place that retries.
+It leaves out the parameters that a model refuses, or asks for them in a simpler form, and remembers that.
+Where `n` is not honoured, it asks for replies one by one, side by side.
 """
 
 import contextvars
 import logging
+import math
 import random
 import re
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Executor, wait
-from typing import Any, Protocol
+from dataclasses import replace
+from typing import Any
 
 import httpx2
-from openai import OpenAI
-from openai.types.chat import ChatCompletion
-from openai.types.chat.chat_completion import Choice
+from openai import Omit, OpenAI
 
 from llm_backend.errors import (
     BackendError,
+    CompletionError,
     ConnectionFailedError,
     ContentFilteredError,
     PicturesRefusedError,
@@ -37,6 +38,7 @@ from llm_backend.providers.faults import (
     timed_out,
     to_backend_error,
 )
+from llm_backend.providers.provider import Provider
 from llm_backend.values import Completion, CompletionRequest, Endpoint, Json, Message, Reply, TextPart
 
 _log = logging.getLogger(__name__)
@@ -44,19 +46,10 @@ _FIRST_WAIT_SECONDS = 0.5
 _LONGEST_WAIT_SECONDS = 8.0
 _CONNECT_SECONDS = 10.0
 _MOST_TOKENS = 1 << 30
+_MOST_DOLLARS = 1e6
 _THOUGHTS = re.compile(r"^\s*<think>.*?</think>\s*", re.DOTALL)
-
-
-class ProviderModule(Protocol):
-    """What each provider's module has: a title for people, and what is particular about it."""
-
-    TITLE: str
-    NOT_HONOURED: frozenset[str]
-    USES_PROXY: bool
-
-    def make_client(self, endpoint: Endpoint, http_client: httpx2.Client) -> OpenAI:
-        """The openai client for the endpoint, with its own retries off."""
-        ...
+# What the client says of itself beside each request; no provider needs it, and it takes a tenth of the time.
+_LEFT_OUT = {"x-stainless-retry-count": Omit(), "x-stainless-read-timeout": Omit()}
 
 
 class ChatClient:
@@ -65,7 +58,7 @@ class ChatClient:
     def __init__(
         self,
         endpoint: Endpoint,
-        provider: ProviderModule,
+        provider: Provider,
         *,
         pool: Executor,
         max_retries: int,
@@ -87,13 +80,16 @@ class ChatClient:
     def complete(self, request: CompletionRequest, timeout: float) -> Completion:
         """See `Providers.complete`."""
         deadline = time.monotonic() + timeout
-        if request.num_replies == 1 or "n" in self._not_honoured(request.model):
-            return self._ask_side_by_side(request, [1] * request.num_replies, deadline)
-        completion = self._ask_side_by_side(request, [request.num_replies], deadline)
+        together = "n" not in self._not_honoured(request.model)
+        counts = [request.num_replies] if together else [1] * request.num_replies
+        completion = self._ask_side_by_side(request, counts, deadline)
         missing = request.num_replies - len(completion.replies)
-        if missing > 0 and "n" in self._not_honoured(request.model):
-            rest = self._ask_side_by_side(request, [1] * missing, deadline)
-            completion = _joined([completion, rest])
+        if missing > 0 and together and "n" in self._not_honoured(request.model):
+            try:
+                rest = self._ask_side_by_side(request, [1] * missing, deadline)
+                completion = _joined([completion, rest])
+            except BackendError as error:
+                completion = _joined([completion, *_paid([error])])
         return completion
 
     def complete_in_turn(self, request: CompletionRequest, timeout: float) -> Completion:
@@ -105,13 +101,14 @@ class ChatClient:
             count = 1 if "n" in self._not_honoured(request.model) else missing
             try:
                 completions.append(self._ask(request, count, deadline, for_batch=True))
-            except (RateLimitedError, ConnectionFailedError) as error:
-                # The caller slows down and asks for the rest; what has come is not paid for again.
-                error.paid = _joined(completions) if completions else None
-                raise
-            except BackendError:
+            except BackendError as error:
                 if not completions:
                     raise
+                if isinstance(error, (RateLimitedError, ConnectionFailedError)):
+                    # The caller slows down and asks for the rest; what has come is not paid for again.
+                    error.paid = _joined(completions)
+                    raise
+                completions += _paid([error])
                 break
             missing -= len(completions[-1].replies)
         return _joined(completions)
@@ -126,6 +123,8 @@ class ChatClient:
 
     def _ask_side_by_side(self, request: CompletionRequest, counts: list[int], deadline: float) -> Completion:
         """All the calls at once. What fails counts only when nothing succeeds."""
+        if len(counts) == 1:
+            return self._ask(request, counts[0], deadline)
         calls = [
             self._pool.submit(contextvars.copy_context().run, self._ask, request, count, deadline)
             for count in counts
@@ -134,42 +133,47 @@ class ChatClient:
         for call in late:
             call.cancel()
         succeeded = [call.result() for call in calls if call in done and not call.exception()]
-        failures = [call.exception() for call in calls if call in done and call.exception()]
-        failure = failures[0] if failures else timed_out(self._provider.TITLE) if late else None
+        failures = [error for call in calls if call in done and (error := call.exception())]
+        paid = _paid(failures)
+        failure = failures[0] if failures else timed_out(self._provider.title) if late else None
         if failure and not succeeded:
+            if paid and isinstance(failure, CompletionError):
+                failure.paid = _joined(paid)
             raise failure
         if failure:
             said = failure.logged if isinstance(failure, BackendError) else type(failure).__name__
             _log.warning("%d of %d replies failed: %s", len(counts) - len(succeeded), len(counts), said)
-        return _joined(succeeded)
+        return _joined([*succeeded, *paid])
 
     def _ask(
         self, request: CompletionRequest, count: int, deadline: float, *, for_batch: bool = False
     ) -> Completion:
         """One call, with its retries."""
         http.deadline.set(deadline)
+        title = self._provider.title
         has_pictures = any(not isinstance(message.content, str) for message in request.messages)
         failures = 0
         while True:
-            if has_pictures and "pictures" in self._not_honoured(request.model):
+            refused = self._not_honoured(request.model)
+            if has_pictures and "pictures" in refused:
                 raise PicturesRefusedError(
-                    f"{self._provider.TITLE} takes no pictures for {request.model}: "
+                    f"{title} takes no pictures for {request.model}: "
                     "set IMAGE_INPUT=ocr, or choose a model that sees"
                 )
-            arguments = self._arguments(request, count)
+            arguments = _arguments(request, count, refused)
             try:
                 return self._call(arguments, deadline, for_batch=for_batch)
             except Exception as error:
-                _log.debug("%s has not answered: %s", self._provider.TITLE, error)
+                _log.debug("%s has not answered: %s", title, error)
                 if has_pictures and refuses_pictures(error):
                     self._remember_refused(request.model, "pictures")
                     continue
-                refused = refused_parameter(error, arguments)
-                if refused:
-                    self._remember_refused(request.model, refused)
-                    count = 1 if refused == "n" else count
+                parameter = refused_parameter(error, arguments)
+                if parameter:
+                    self._remember_refused(request.model, parameter)
+                    count = 1 if parameter == "n" else count
                     continue
-                failure = to_backend_error(error, self._endpoint, self._provider.TITLE, request.model)
+                failure = to_backend_error(error, self._endpoint, title, request.model)
             failures += 1
             pause = self._pause(failure, failures)
             if isinstance(failure, RateLimitedError) and for_batch:
@@ -181,76 +185,66 @@ class ChatClient:
                 raise failure
             self._on_retry()
 
-    def _call(self, arguments: dict[str, Any], deadline: float, *, for_batch: bool) -> Completion:
+    def _call(self, arguments: Json, deadline: float, *, for_batch: bool) -> Completion:
+        title = self._provider.title
+        client = self._clients.get(for_batch) or self._connected(deadline, for_batch=for_batch)
         remaining = deadline - time.monotonic()
         if remaining <= 0:
-            raise timed_out(self._provider.TITLE)
+            raise timed_out(title)
         if _log.isEnabledFor(logging.DEBUG):
-            _log.debug("Sent to %s: %s", self._provider.TITLE, _without_pictures(arguments))
-        # `post` is what `chat.completions.create` calls, without its walk through types that are right here.
-        answer = self._connected(for_batch=for_batch).post(
+            _log.debug("Sent to %s: %s", title, _without_pictures(arguments))
+        # `chat.completions.create` calls `post`, too, after a walk through arguments that are right here; and
+        # making its objects of an answer costs more than the check below, which they would need all the same.
+        response = client.post(
             "/chat/completions",
-            cast_to=ChatCompletion,
+            cast_to=httpx2.Response,
             body=arguments,
-            options={"timeout": httpx2.Timeout(remaining, connect=min(remaining, _CONNECT_SECONDS))},
+            options={
+                "timeout": httpx2.Timeout(remaining, connect=min(remaining, _CONNECT_SECONDS)),
+                "headers": _LEFT_OUT,
+            },
         )
-        _log.debug("%s answers: %s", self._provider.TITLE, answer)
+        if _log.isEnabledFor(logging.DEBUG):
+            _log.debug("%s answers: %s", title, response.text)
         try:
-            completion = self._completion(answer)
-        except (AttributeError, TypeError):  # the client does not check the types of what it reads
-            raise no_completion(self._provider.TITLE) from None
-        if len(answer.choices) < arguments.get("n", 1):
+            answer = response.json()
+        except (ValueError, RecursionError):
+            raise no_completion(title) from None
+        if not isinstance(answer, dict):
+            raise no_completion(title)
+        paid = _usage(answer.get("usage"))
+        try:
+            replies = self._replies(answer["choices"])
+        except (CompletionError, AttributeError, LookupError, TypeError, ValueError) as error:
+            failure = error if isinstance(error, CompletionError) else no_completion(title)
+            failure.paid = paid if paid != Completion(()) else None
+            raise failure from None
+        if len(answer["choices"]) < arguments.get("n", 1):
             self._remember_refused(arguments["model"], "n")
-        return completion
+        return replace(paid, replies=replies)
 
-    def _arguments(self, request: CompletionRequest, count: int) -> dict[str, Any]:
-        arguments: dict[str, Any] = {
-            "model": request.model,
-            "messages": _messages(request, takes_system="system" not in self._not_honoured(request.model)),
-            "temperature": request.temperature,
-        }
-        if count > 1:
-            arguments["n"] = count
-        if request.logprobs:
-            arguments["logprobs"] = True
-        refused = self._not_honoured(request.model)
-        response_format = _response_format(request.response_format, refused)
-        if response_format:
-            arguments["response_format"] = response_format
-        return {name: value for name, value in arguments.items() if name not in refused}
-
-    def _completion(self, answer: Any) -> Completion:
-        """The answer's replies.
+    def _replies(self, choices: list[Json]) -> tuple[Reply, ...]:
+        """The replies with a text.
 
         Raises:
-            UnusableReplyError: there is no text in it.
+            UnusableReplyError: there is none.
             ContentFilteredError: the provider withheld it.
+            AttributeError, LookupError, TypeError, ValueError: this is not a chat completion.
         """
-        choices = answer.choices if isinstance(answer, ChatCompletion) else None
-        if not choices:
-            raise no_completion(self._provider.TITLE)
-        read = [
-            Reply(
-                storable(_THOUGHTS.sub("", (choice.message and choice.message.content) or "")),
-                _tokens(choice),
+        first = choices[0]
+        messages = [choice.get("message") or {} for choice in choices]
+        texts = [storable(_THOUGHTS.sub("", message.get("content") or "")) for message in messages]
+        replies = tuple(
+            Reply(text, _tokens(choice)) for text, choice in zip(texts, choices, strict=True) if text.strip()
+        )
+        if replies:
+            return replies
+        if first.get("finish_reason") == "content_filter" or messages[0].get("refusal"):
+            raise ContentFilteredError(
+                f"The content filter of {self._provider.title} withheld the reply: reword the prompt"
             )
-            for choice in choices
-        ]
-        replies = tuple(reply for reply in read if reply.text.strip())
-        if not replies:
-            first = choices[0]
-            if first.finish_reason == "content_filter" or (first.message and first.message.refusal):
-                raise ContentFilteredError(
-                    f"The content filter of {self._provider.TITLE} withheld the reply: reword the prompt"
-                )
-            raise UnusableReplyError(
-                f"{self._provider.TITLE} gave an empty reply: try again or reword the prompt"
-            )
-        usage = answer.usage
-        return Completion(
-            replies,
-            prompt_tokens=_count(usage.prompt_tokens) if usage else 0,
-            completion_tokens=_count(usage.completion_tokens) if usage else 0,
+        raise UnusableReplyError(
+            f"{self._provider.title} gave an empty reply: try again or reword the prompt"
         )
 
     def _pause(self, failure: BackendError, failures: int) -> float | None:
@@ -263,13 +257,20 @@ class ChatClient:
             return max(backoff, failure.retry_after or 0.0)
         return backoff if failures <= self._max_retries else None
 
-    def _connected(self, *, for_batch: bool) -> OpenAI:
+    def _connected(self, deadline: float, *, for_batch: bool) -> OpenAI:
+        """The openai client. Another thread makes it: an embedded model may load longer than people wait."""
+        made = self._pool.submit(self._connect, for_batch)
+        if not wait([made], timeout=max(0.0, deadline - time.monotonic())).done:
+            raise timed_out(self._provider.title)
+        return made.result()
+
+    def _connect(self, for_batch: bool) -> OpenAI:
         with self._lock:
             if for_batch not in self._clients:
                 self._clients[for_batch] = self._provider.make_client(
                     self._endpoint,
                     http.make_http_client(
-                        uses_proxy=self._provider.USES_PROXY,
+                        uses_proxy=self._provider.uses_proxy,
                         checks_addresses=self._endpoint.from_project,
                         allowed_hosts=self._allowed_hosts,
                         for_batches=for_batch,
@@ -278,14 +279,31 @@ class ChatClient:
             return self._clients[for_batch]
 
     def _not_honoured(self, model: str) -> frozenset[str]:
-        return self._refused.get(model, self._provider.NOT_HONOURED)
+        return self._refused.get(model, self._provider.not_honoured)
 
     def _remember_refused(self, model: str, parameter: str) -> None:
         _log.info(
-            "%s does not take %s for %s; it is left out from now on.", self._provider.TITLE, parameter, model
+            "%s does not take %s for %s; it is left out from now on.", self._provider.title, parameter, model
         )
         with self._lock:
             self._refused[model] = self._not_honoured(model) | {parameter}
+
+
+def _arguments(request: CompletionRequest, count: int, refused: frozenset[str]) -> Json:
+    """The body of the call, without what the model refuses."""
+    arguments: Json = {
+        "model": request.model,
+        "messages": _messages(request, takes_system="system" not in refused),
+        "temperature": request.temperature,
+    }
+    if count > 1:
+        arguments["n"] = count
+    if request.logprobs:
+        arguments["logprobs"] = True
+    response_format = _response_format(request.response_format, refused)
+    if response_format:
+        arguments["response_format"] = response_format
+    return {name: value for name, value in arguments.items() if name not in refused}
 
 
 def _without_pictures(value: Any) -> Any:
@@ -338,19 +356,41 @@ def _response_format(wanted: Json | None, refused: Collection[str]) -> Json | No
     return None if "json_object" in refused else {"type": "json_object"}
 
 
+def _usage(usage: Any) -> Completion:
+    """What an answer has cost, as a completion without replies."""
+    if not isinstance(usage, dict):
+        return Completion(())
+    details = usage.get("prompt_tokens_details")
+    cached = details.get("cached_tokens") if isinstance(details, dict) else 0
+    prompt_tokens = _count(usage.get("prompt_tokens"))
+    return Completion(
+        (),
+        prompt_tokens=prompt_tokens,
+        completion_tokens=_count(usage.get("completion_tokens")),
+        cached_tokens=min(prompt_tokens, _count(cached)),
+        cost=_dollars(usage.get("cost")),
+    )
+
+
 def _count(tokens: Any) -> int:
     """The number of tokens, or 0 where it cannot be one: a paid answer must not fail for it."""
     return tokens if type(tokens) is int and 0 <= tokens < _MOST_TOKENS else 0
 
 
-def _tokens(choice: Choice) -> tuple[tuple[str, float], ...]:
+def _dollars(cost: Any) -> float | None:
+    is_number = isinstance(cost, (int, float)) and not isinstance(cost, bool)
+    return float(cost) if is_number and 0 <= cost <= _MOST_DOLLARS else None
+
+
+def _tokens(choice: Json) -> tuple[tuple[str, float], ...]:
     """The tokens of a reply as text. A character that several tokens share goes to the last of them."""
-    content = choice.logprobs.content if choice.logprobs else None
+    logprobs = choice.get("logprobs") or {}
     tokens: list[tuple[str, float]] = []
     pending, logprob = b"", 0.0
-    for token in content or ():
-        pending += token.token.encode() if token.bytes is None else bytes(token.bytes)
-        logprob += token.logprob
+    for token in logprobs.get("content") or ():
+        as_bytes = token.get("bytes")
+        pending += token["token"].encode() if as_bytes is None else bytes([*as_bytes])
+        logprob += token["logprob"]
         try:
             tokens.append((pending.decode(), logprob))
         except UnicodeDecodeError:
@@ -359,9 +399,20 @@ def _tokens(choice: Choice) -> tuple[tuple[str, float], ...]:
     return tuple(tokens)
 
 
-def _joined(completions: list[Completion]) -> Completion:
+def _paid(errors: Sequence[BaseException]) -> list[Completion]:
+    """What failed calls have cost, of those whose answers said so."""
+    return [error.paid for error in errors if isinstance(error, CompletionError) and error.paid]
+
+
+def _joined(completions: Sequence[Completion]) -> Completion:
+    """All the replies and what they cost together, which is known only if it is of each."""
+    if len(completions) == 1:
+        return completions[0]
+    costs = [completion.cost for completion in completions]
     return Completion(
         replies=tuple(reply for completion in completions for reply in completion.replies),
         prompt_tokens=sum(completion.prompt_tokens for completion in completions),
         completion_tokens=sum(completion.completion_tokens for completion in completions),
+        cached_tokens=sum(completion.cached_tokens for completion in completions),
+        cost=None if None in costs else math.fsum(cost for cost in costs if cost is not None),
     )

@@ -1,4 +1,4 @@
-"""What the openai client raises → this project's errors, with a sentence that says what to do."""
+"""What a call of the openai client raises → this project's errors, with a sentence that says what to do."""
 
 import logging
 import re
@@ -65,10 +65,10 @@ _THIS_PICTURE = re.compile(r"too (large|big|many|small)|(format|type|size|mime)\
 
 
 def refused_parameter(error: Exception, arguments: Mapping[str, Any]) -> str | None:
-    """What of the arguments an answer refuses, if it is about one: its name is to be left out from now on.
+    """The name of the argument that an answer refuses, if any; the caller leaves it out from then on.
 
-    Of a `response_format` it is the kind (`json_schema`, `json_object`), or the name of the very schema that
-    cannot be used; `system` stands for messages of that role, which some models do not take.
+    Of a `response_format` it is the kind (`json_schema`, `json_object`), or the name of the one schema that
+    the endpoint cannot use; `system` stands for messages of that role, which some models do not take.
     """
     if not isinstance(error, openai.APIStatusError):
         return None
@@ -84,7 +84,7 @@ def refused_parameter(error: Exception, arguments: Mapping[str, Any]) -> str | N
 
 
 def _refused_number(error: openai.APIStatusError, sent: set[str]) -> str | None:
-    """The one of the sent parameters that a 400 or 422 is about."""
+    """The sent parameter that a 400 or 422 is about."""
     if error.status_code not in (400, 422):
         return None
     named = _detail(error).get("param")
@@ -111,7 +111,7 @@ def refuses_pictures(error: Exception) -> bool:
 
 
 def refused_schemas(response_format: Json) -> set[str]:
-    """The names under which a refusal of this response format may have been remembered."""
+    """The names under which `refused_parameter` may have reported this response format."""
     return {response_format["type"], response_format["json_schema"]["name"]}
 
 
@@ -129,7 +129,7 @@ def _refused_format(error: openai.APIStatusError, response_format: Json) -> str:
 
 
 def to_backend_error(error: Exception, endpoint: Endpoint, title: str, model: str) -> BackendError:
-    """The error of our own for whatever a call of the openai client raised."""
+    """This project's error for whatever a call of the openai client raised."""
     if isinstance(error, BackendError):
         return error
     if isinstance(error, openai.APIStatusError):
@@ -144,7 +144,7 @@ def to_backend_error(error: Exception, endpoint: Endpoint, title: str, model: st
 
 
 def timed_out(title: str) -> CompletionTimeoutError:
-    """The error for a completion that has not come in time."""
+    """The error for a completion that did not come in time."""
     return CompletionTimeoutError(f"{title} did not answer in time: try again, or raise LLM_TIMEOUT")
 
 
@@ -198,7 +198,7 @@ def _from_status(error: openai.APIStatusError, endpoint: Endpoint, title: str, m
 
 
 def _with_quote(error: CompletionError, quoted: str) -> CompletionError:
-    """The error with what the provider says in its reason, but not in a log: it may repeat the prompt."""
+    """Adds to the reason what the provider says. A log does not show it, since it may repeat the prompt."""
     error.reason += quoted
     return error
 
@@ -214,7 +214,7 @@ def _message(error: openai.APIStatusError) -> str:
 
 
 def _quoted(error: openai.APIStatusError, endpoint: Endpoint) -> str:
-    """What the provider says itself, short and without the key."""
+    """What the provider itself says, short and without the key."""
     message = storable(" ".join(_message(error).split()))
     if endpoint.api_key:
         message = message.replace(endpoint.api_key, "***")

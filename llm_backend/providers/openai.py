@@ -1,17 +1,19 @@
 """OpenAI, and every server that speaks its Chat Completions API."""
 
-import httpx2
-from openai import OpenAI
-
+from llm_backend.providers.provider import Provider
+from llm_backend.settings import ExtraParams, Settings
 from llm_backend.values import Endpoint
 
-TITLE = "OpenAI"
-NOT_HONOURED: frozenset[str] = frozenset()
-USES_PROXY = True
 
+class OpenAI(Provider):
+    """Asked at OPENAI_BASE_URL, or at a project's own address."""
 
-def make_client(endpoint: Endpoint, http_client: httpx2.Client) -> OpenAI:
-    """The client for this endpoint. Key and address are explicit: left out, they come from anywhere."""
-    return OpenAI(
-        api_key=endpoint.api_key, base_url=endpoint.base_url, http_client=http_client, max_retries=0
-    )
+    name = "openai"
+    title = "OpenAI"
+
+    def endpoint(self, settings: Settings, extra: ExtraParams) -> Endpoint:
+        """The address with the key that belongs to it."""
+        own = settings.openai_base_url
+        base_url = extra.base_url or own
+        key = self.api_key(settings, extra, at_own_address=base_url == own)
+        return Endpoint(self.name, base_url, key, from_project=base_url != own)
