@@ -10,6 +10,7 @@ import pytest
 from llm_backend.batches import delivery, housekeeping
 from testkit.stub_label_studio import LEGACY_TOKEN, StubLabelStudio, running_label_studio
 from testkit.stub_llm import Answer, Call, StubLLM, completion
+from testkit.waiting import eventually
 from tests.conftest import CLASSIFICATION, Backend, MakeApp
 
 FIRST = "1.1795542053"  # the first project of the stand-in
@@ -57,14 +58,6 @@ def late(go_on: threading.Event, label_studio: StubLabelStudio, make_backend: Ma
         return backend
 
     return ask
-
-
-def eventually(condition: Callable[[], object]) -> None:
-    """Waits for what happens in other threads."""
-    deadline = time.monotonic() + 40
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come"
-        time.sleep(0.05)
 
 
 def only_job(backend: Backend) -> dict[str, Any]:

@@ -136,3 +136,15 @@ def test_an_outcome_is_for_its_own_task_only(database: Database, jobs: Jobs) -> 
     others = dataclasses.replace(item, identity="2:t"), dataclasses.replace(item, job_id="x" * 32)
     finish(database, jobs, "me", [Outcome(other, PREDICTION) for other in others])
     assert jobs.tasks.progress(job_id).left == 1
+
+
+def test_tasks_that_another_is_just_taking_are_passed_over(postgresql_url: str, tmp_path: Path) -> None:
+    """On PostgreSQL nobody waits for another process's transaction."""
+    database = Database(postgresql_url, tmp_path)
+    jobs = Jobs(database)
+    job_id = submit(jobs, tasks(3))
+    with database.writing() as other:
+        other.exec_driver_sql("SELECT id FROM job_tasks WHERE task_id = 1 FOR UPDATE")
+        assert [item.task_id for item in jobs.tasks.lease(job_id, "me", 2, 60)] == [2, 3]
+    assert [item.task_id for item in jobs.tasks.lease(job_id, "me", 2, 60)] == [1]
+    database.close()
