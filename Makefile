@@ -3,7 +3,7 @@
 # make test    install what tests need and run them
 # make check   format, lint, types, import contract, tests: what CI runs
 # make e2e     real Label Studio and a real browser against the server
-# make bench   the figures of README.md
+# make bench   the figures of docs/figures.md
 # make soak    load and faults of docs/reliability.md, with real processes; takes about 12 minutes
 # make demo-clean    delete the demo, and all that was labeled in it; `make clean` leaves it
 # make docker-lint   Dockerfile, compose file, workflow and .ci/run, without a Docker engine

@@ -8,16 +8,19 @@ from typing import Any
 
 from label_studio_sdk.label_interface.interface import LabelInterface
 
-from llm_backend.asking.plan import Plan, make_plan
+from llm_backend.asking.asking import task_id_of
+from llm_backend.asking.completions import Purpose
+from llm_backend.asking.shape import Access, Shape
 from llm_backend.errors import UNEXPECTED, BackendError, LabelingConfigError, StorageError
 from llm_backend.label_studio.regions import clear_stale, empty_prediction, error_prediction
-from llm_backend.labeling.config import LabelingConfig, parse_labeling_config
+from llm_backend.labeling.config import LabelingConfig
+from llm_backend.labeling.controls.textarea import TextArea
 from llm_backend.ml_base import LabelStudioMLBase
 from llm_backend.operations import logs
 from llm_backend.parameters import check_address, parse_extra_params, require_settings
-from llm_backend.reading import label_studio_for
 from llm_backend.services import Services, services_of_this_process
 from llm_backend.storage import Project
+from llm_backend.storage.write_behind import Record
 from llm_backend.values import Json, Usage
 
 _log = logging.getLogger(__name__)
@@ -49,14 +52,18 @@ class InteractiveLLM(LabelStudioMLBase):
         """
         if context:
             [task] = tasks
-            with logs.context(task=_id_of(task)):
+            with logs.context(task=task_id_of(task)):
                 return [self._answer_person(task, context)]
-        plan = self._plan(self._project.prompt)
-        if plan.prompt is None:
+        shape = self._shape(self._project.prompt)
+        if shape.prompt is None:
             return [[] for _ in tasks]
-        require_settings(plan.parameters)
+        if len(tasks) == 1:
+            return [self._answer_opened(shape, tasks[0])]
+        require_settings(self._services.shapes.parameters(self.extra_params))
         with self._services.places.one():
-            entries, self.usage = self._services.batches.run(self.project_id, plan, tasks)
+            entries, self.usage = self._services.batches.run(
+                self.project_id, shape, self._config_text, self.extra_params, tasks
+            )
         return entries
 
     def fit(self, event: str, data: Json, **kwargs: Any) -> Json:
@@ -78,10 +85,11 @@ class InteractiveLLM(LabelStudioMLBase):
             BackendError: the labeling config or the extra params cannot work, or a setting is missing.
         """
         extra = parse_extra_params(extra_params).as_json()
-        plan = make_plan(self._services.settings, self._config_text, extra, None)
-        for control in plan.config.left_alone:
+        shapes = self._services.shapes
+        shapes.shape(self._config_text, extra, None)
+        for control in shapes.config(self._config_text).left_alone:
             _log.warning("Left alone in project %s: %s", self.project_id, control)
-        parameters = plan.parameters
+        parameters = shapes.parameters(extra)
         require_settings(parameters)
         check_address(parameters, self._services.settings)
         self._extra_params = extra
@@ -118,13 +126,12 @@ class InteractiveLLM(LabelStudioMLBase):
     @property
     def model_version(self) -> str:
         """The version that predictions have which use the project's present prompt."""
-        return self._plan(self._project.prompt).model_version
+        return self._shape(self._project.prompt).model_version
 
     @property
     def config(self) -> LabelingConfig:
         """What the labeling config asks for."""
-        settings = self._services.settings
-        return parse_labeling_config(self._config_text, settings.prompt_prefix, settings.fill)
+        return self._services.shapes.config(self._config_text)
 
     @functools.cached_property
     def _project(self) -> Project:
@@ -141,7 +148,12 @@ class InteractiveLLM(LabelStudioMLBase):
             return empty_prediction()
         prompt = _typed_prompt(config, context)
         try:
-            prediction = self._ask_for_person(task, prompt)
+            shape = self._shape(prompt or self._project.prompt)
+            if shape.prompt is None:
+                prediction = empty_prediction()
+            else:
+                prediction = self._ask(shape, task, Purpose.INTERACTIVE)
+                self._remember_used(shape.prompt)
         except Exception as failure:
             error = failure if isinstance(failure, BackendError) else BackendError(UNEXPECTED)
             self._services.metrics.task(error.code)
@@ -152,26 +164,36 @@ class InteractiveLLM(LabelStudioMLBase):
             _log.warning("Project %s: no prediction: %s", self.project_id, error.logged)
             _log.debug("The reason: %s", error.reason)
             self.usage = replace(self.usage, predicted=0, outcome=error.code)
-            prediction = error_prediction(config, prompt, error.reason)
-        clear_stale(config, prediction, context)
+            prediction = error_prediction(
+                config.prompt, config.source.name, prompt, config.response, error.reason
+            )
+        clear_stale(config.controls, config.source.name, prediction, context)
         return prediction
 
-    def _ask_for_person(self, task: Json, prompt: str | None) -> Json:
-        plan = self._plan(prompt or self._project.prompt)
-        if plan.prompt is None:
-            return empty_prediction()
-        require_settings(plan.parameters)
+    def _answer_opened(self, shape: Shape, task: Json) -> Json:
+        """The prediction for a task that a person opens, which is no batch, and ends none."""
+        try:
+            return self._ask(shape, task, Purpose.OPENED)
+        except BackendError as error:
+            self._services.metrics.task(error.code)
+            raise
+
+    def _ask(self, shape: Shape, task: Json, purpose: Purpose) -> Json:
+        """The prediction for a person who waits; what it proposes is kept."""
+        access = self._access
         with self._services.places.one():
-            completion = self._services.completer.ask_anew(plan, task["data"])
+            predicted = self._services.asking.predict(
+                shape, access, task, purpose=purpose, project=self.project_id
+            )
+        self._services.writer.put(Record(proposal=predicted.proposal))
+        completion = predicted.completion
         self.usage = Usage(1, tokens_in=completion.prompt_tokens, tokens_out=completion.completion_tokens)
-        prediction = plan.prediction(task["data"], completion, self._services.reader)
-        self._services.metrics.task("predicted")
-        if self._services.settings.remember_prompt == "used":
-            self._remember_used(plan.prompt)
-        return prediction
+        return predicted.prediction
 
     def _remember_used(self, prompt: str) -> None:
-        """Has batches use the prompt. The person gets the answer, which is paid for, in any case."""
+        """Makes this the prompt of batches. The person gets the answer, which is paid for, in any case."""
+        if self._services.settings.remember_prompt != "used" or prompt == self._project.prompt:
+            return
         try:
             self._services.projects.remember_prompt(self.project_id, prompt)
         except StorageError as error:
@@ -183,36 +205,15 @@ class InteractiveLLM(LabelStudioMLBase):
             raise LabelingConfigError("There is no labeling config: connect the model in Label Studio again")
         return self.label_config
 
-    def _plan(self, prompt: str | None) -> Plan:
-        project = self._project
-        label_studio = label_studio_for(
-            self._services.settings,
-            self.project_id,
-            setup_url=project.label_studio_url,
-            setup_token=project.label_studio_token,
-        )
-        return make_plan(self._services.settings, self._config_text, self.extra_params, prompt, label_studio)
+    def _shape(self, prompt: str | None) -> Shape:
+        return self._services.shapes.shape(self._config_text, self.extra_params, prompt)
 
-
-def _id_of(task: Json) -> int | None:
-    """Label Studio's number of the task. What else a client may send is task data, not for every line."""
-    task_id = task.get("id")
-    return task_id if isinstance(task_id, int) else None
+    @property
+    def _access(self) -> Access:
+        return self._services.shapes.access(self.project_id, self._project, self.extra_params)
 
 
 def _typed_prompt(config: LabelingConfig, context: Json | None) -> str | None:
     """The prompt in the regions of a context or an annotation: of several submissions the last one counts."""
-    regions = context.get("result") if context else None
-    typed = [
-        text
-        for region in (regions if isinstance(regions, list) else ())
-        if isinstance(region, dict) and region.get("from_name") == config.prompt
-        for text in _texts(region.get("value"))
-    ]
-    return next((text for text in reversed(typed) if text.strip()), None)
-
-
-def _texts(value: Any) -> list[str]:
-    """The texts of a TextArea region's value, which holds one or a list."""
-    text = value.get("text") if isinstance(value, dict) else None
-    return [item for item in (text if isinstance(text, list) else [text]) if isinstance(item, str)]
+    typed = TextArea(config.prompt).from_regions(context.get("result") if context else None)
+    return typed[-1] if typed else None

@@ -1,1 +1,1 @@
-"""Benchmarks: what the README's figures come from."""
+"""Benchmarks: they measure the figures of `docs/figures.md`."""

@@ -9,7 +9,8 @@ from typing import Any
 
 from openai import OpenAI
 
-from llm_backend.asking.plan import make_plan
+from llm_backend.asking.question import make_question
+from llm_backend.asking.shape import Shapes
 from llm_backend.services import make_services
 from llm_backend.settings import load_settings
 from testkit.servers import ROOT, Server, backend, stub_llm
@@ -28,7 +29,7 @@ def run() -> None:
 
 
 def _request(count: int, prompt: str = "Is it sarcastic?", first: int = 1) -> dict[str, Any]:
-    """A batch of so many tasks."""
+    """The body of a batch request with `count` tasks."""
     texts = (f"I love it when my computer crashes, for the time {n}" for n in range(first, first + count))
     return {
         "tasks": [{"id": first + n, "data": {"text": text}} for n, text in enumerate(texts)],
@@ -49,7 +50,7 @@ def _predicted(answer: Any) -> int:
 
 
 def _calls(stub_url: str) -> int:
-    """How many completions the stub was asked for."""
+    """How many calls the stub has counted."""
     client = OpenAI(api_key="k", base_url=stub_url, max_retries=0)
     answer = client.chat.completions.create(model="count", messages=[{"role": "user", "content": ""}])
     return int(answer.choices[0].message.content or 0)
@@ -70,9 +71,10 @@ def _throughput() -> None:
 
 
 def _cost_of_a_task() -> None:
-    """CPU time of the worker per task against the bare client's per call, in turn; memory over idle.
+    """Compares the worker's CPU time for a task with the bare client's for a call; measures memory over idle.
 
-    The bare client asks for the same, one call after the other, which is the cheapest way there is.
+    The bare client asks for the same, one call after the other: there is no cheaper way. Both take turns, so
+    that noise hits both alike.
     """
     rounds, count = 7, 500
     bare_ms, task_ms = [], []
@@ -104,18 +106,18 @@ def _cost_of_a_task() -> None:
 
 
 class _Bare:
-    """The bare client, asking for just what the server asks for a task."""
+    """The bare client. It sends exactly what the server sends for a task."""
 
     def __init__(self, stub: str) -> None:
         settings = load_settings({"OPENAI_API_KEY": "k"}, env_file=None)
         self._client = OpenAI(api_key="k", base_url=stub, max_retries=0)
-        self._plan = make_plan(settings, _CONFIG, {}, "Is it sarcastic?")
+        self._shape = Shapes(settings).shape(_CONFIG, {}, "Is it sarcastic?")
         self._reader = make_services(settings).reader
 
     def requests(self, count: int) -> list[dict[str, Any]]:
-        """The arguments of so many calls."""
+        """The arguments of `count` calls."""
         texts = (f"I love it when my computer crashes, for the time {number}" for number in range(count))
-        asked = (self._plan.completion_request({"text": text}, self._reader) for text in texts)
+        asked = (make_question(self._shape, {"text": text}, self._reader, None).request for text in texts)
         return [
             {
                 "model": request.model,
@@ -128,12 +130,12 @@ class _Bare:
         ]
 
     def ask(self, request: dict[str, Any]) -> None:
-        """One call."""
+        """Makes one call."""
         self._client.chat.completions.create(**request)
 
 
 class _Peak:
-    """The largest resident memory of the worker while it is looked at, in megabytes."""
+    """Watches the worker's resident memory and keeps the largest value, in megabytes."""
 
     def __init__(self, server: Server) -> None:
         self._server = server
@@ -147,7 +149,7 @@ class _Peak:
             self._most = max(self._most, self._server.worker_megabytes())
 
     def stop(self) -> float:
-        """The peak so far."""
+        """Ends the watch and gives the largest value."""
         self._stop.set()
         self._thread.join()
         return self._most

@@ -1,6 +1,6 @@
 """`python -m benchmarks.images`: 200 receipts by OCR, and a batch of 500 pictures of 12 megapixels.
 
-`--pictures`, `--receipts` and `--megapixels` make it smaller; `--input ocr` reads the batch by OCR.
+`--pictures`, `--receipts` and `--megapixels` make it smaller. `--input ocr` reads the batch by OCR.
 """
 
 import argparse
@@ -55,7 +55,7 @@ def _total_is_found(receipt: Receipt) -> bool:
 
 
 def _run_batch(number: int, megapixels: int, image_input: str) -> None:
-    """One batch whose tasks each name a picture of their own; half of them JPEG, half PNG."""
+    """Runs one batch. Each task names a picture of its own; half of them are JPEG, half are PNG."""
     photo = photograph(megapixels)
     files = [
         ("image/jpeg", encoded(photo, "JPEG", quality=90)),
@@ -96,7 +96,7 @@ def _run_batch(number: int, megapixels: int, image_input: str) -> None:
 
 @contextmanager
 def _watching(server: Server) -> Iterator[list[float]]:
-    """The worker's memory in megabytes every tenth of a second, and at the end its high-water mark."""
+    """Samples the worker's memory every 0.1 s, in megabytes. The last sample is the kernel's maximum."""
     seen: list[float] = []
     stop = threading.Event()
 
@@ -115,7 +115,7 @@ def _watching(server: Server) -> Iterator[list[float]]:
 
 
 def _high_water(pid: int) -> float:
-    """The most resident memory that the process has had, as the kernel keeps it."""
+    """The largest resident memory that the kernel has seen of the process, in megabytes."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
 

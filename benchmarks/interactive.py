@@ -1,4 +1,4 @@
-"""One interactive `/predict` over HTTP against the bare openai client's call, same stub, in one run."""
+"""Compares an interactive `/predict` over HTTP with a call of the bare openai client to the same stub."""
 
 import http.client
 import itertools
@@ -23,7 +23,7 @@ def run() -> None:
     numbers = itertools.count()
 
     def body() -> str:
-        """Another text each time: the same request within seconds would share an answer."""
+        """A request body with another text each time: equal requests within 3 seconds share an answer."""
         return json.dumps(
             {
                 "tasks": [{"id": 1, "data": {"text": f"I love it when my computer crashes {next(numbers)}"}}],
@@ -60,7 +60,7 @@ def run() -> None:
 
 
 def _medians(*functions: Callable[[], None]) -> list[float]:
-    """Milliseconds, the median of each function; called in turn, so that noise hits all alike."""
+    """The median time of each function, in milliseconds. They take turns, so that noise hits all alike."""
     times: list[list[float]] = [[] for _ in functions]
     for round_number in range(_WARM_UP + _ROUNDS):
         for function, taken in zip(functions, times, strict=True):

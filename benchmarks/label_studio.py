@@ -1,7 +1,7 @@
 """One click on Retrieve Predictions for 10,000 tasks in a real Label Studio.
 
-Run with `python -m benchmarks.label_studio`.
-Needs what `make e2e` installs. Not part of `make bench`, because Label Studio takes minutes for it.
+Run it with `python -m benchmarks.label_studio`. It needs what `make e2e` installs. `make bench` leaves it
+out, because Label Studio takes minutes for it.
 """
 
 import os

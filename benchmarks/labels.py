@@ -1,6 +1,6 @@
-"""What schema, parsing and regions cost per task, and how many replies of the embedded model give labels.
+"""Measures schema, parsing and regions of a task, and how many replies of the embedded model give labels.
 
-`python -m benchmarks.labels` runs both; the second asks the embedded model 800 times and takes minutes.
+`python -m benchmarks.labels` does both. The second part asks the embedded model 800 times and takes minutes.
 """
 
 import json
@@ -9,10 +9,12 @@ import statistics
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from llm_backend.asking.plan import Plan, make_plan
+from llm_backend.asking.question import labels_of, make_question
+from llm_backend.asking.shape import Shape, Shapes
 from llm_backend.reading import FileReader
 from llm_backend.services import make_services
 from llm_backend.settings import PROJECT_ROOT, load_settings
@@ -49,10 +51,10 @@ def run_embedded() -> None:
 def _report(title: str, config: str, fill: str) -> None:
     settings = _settings(FILL=fill, RESPONSE_FORMAT="auto")
     data: Json = {"text": "I love it when my computer crashes", "image": "x", "dialogue": [{"role": "user", "content": "Hi"}]}  # fmt: skip # noqa: E501
-    plan = make_plan(settings, config, {}, "What is it about?")
-    json_reply = Reply(json.dumps(dict(_answers(plan))))
+    shape = Shapes(settings).shape(config, {}, "What is it about?")
+    json_reply = Reply(json.dumps(dict(_answers(shape))))
     text_reply = Reply(
-        "Let me see. It is about computers, which is neither good nor bad.\nLabel: " + _label(plan)
+        "Let me see. It is about computers, which is neither good nor bad.\nLabel: " + _label(shape)
     )
     by_form = {
         "JSON": _mean_milliseconds(settings, config, data, json_reply),
@@ -63,25 +65,28 @@ def _report(title: str, config: str, fill: str) -> None:
 
 
 def _mean_milliseconds(settings: Any, config: str, data: Json, reply: Reply) -> float:
-    """The mean over tasks of one batch, with a plan of its own: what is built once is in it."""
-    plan = make_plan(settings, config, {}, "What is it about?")
+    """The mean over the tasks of one batch. The shape is its own, so the time includes what is built once.
+
+    Reading a picture is another matter: an Image is read as a Text.
+    """
+    shape = Shapes(settings).shape(config, {}, "What is it about?")
+    if shape.source.tag == "Image":
+        shape = replace(shape, source=replace(shape.source, tag="Text"), reading=None)
     completion = Completion((reply,))
     reader = FileReader(settings)
     taken = []
     for number in range(_ROUNDS):
         task = {**data, "number": number}
         started = time.perf_counter()
-        if plan.config.source.tag != "Image":  # reading a picture is another matter
-            plan.completion_request(task, reader)
-        prediction = plan.prediction(task, completion, reader)
+        prediction = make_question(shape, task, reader, None).prediction(completion)
         taken.append((time.perf_counter() - started) * 1000)
         assert prediction["result"]
     return statistics.mean(taken)
 
 
-def _answers(plan: Plan) -> Iterator[tuple[str, Any]]:
-    """An answer for each control of the plan."""
-    for control in plan.config.controls:
+def _answers(shape: Shape) -> Iterator[tuple[str, Any]]:
+    """An answer for each control of the shape."""
+    for control in shape.controls:
         options = control.options()
         if control.kind == "textarea":
             yield control.name, "It is about a computer, and the author is not happy. " * 5
@@ -91,8 +96,9 @@ def _answers(plan: Plan) -> Iterator[tuple[str, Any]]:
             yield control.name, 3
 
 
-def _label(plan: Plan) -> str:
-    return plan.config.labels[-1] if plan.config.labels else "Relevance > Irrelevant"
+def _label(shape: Shape) -> str:
+    labels = labels_of(shape.controls)
+    return labels[-1] if labels else "Relevance > Irrelevant"
 
 
 def _large_config() -> str:
@@ -130,15 +136,15 @@ def _labelled(config: str, response_format: str) -> tuple[int, int, float]:
     """How many replies give labels, of how many, and the seconds it took."""
     settings = _settings(RESPONSE_FORMAT=response_format)
     prompt = "Label this restaurant review. Answer with the labels that fit, out of: {labels}"
-    plan = make_plan(settings, config, {"use_internal_prompt_template": False}, "Review: {text}\n\n" + prompt)
     services = make_services(settings)
+    shapes, extra = services.shapes, {"use_internal_prompt_template": False}
+    shape = shapes.shape(config, extra, "Review: {text}\n\n" + prompt)
+    endpoint = shapes.parameters(extra).endpoint
 
     def is_labelled(text: str) -> bool:
-        data = {"text": text}
-        request = plan.completion_request(data, services.reader)
-        completion = services.providers.complete(plan.parameters.endpoint, request)
-        prediction = plan.prediction(data, completion, services.reader)
-        assert plan.config.interface.validate_prediction(prediction)
+        question = make_question(shape, {"text": text}, services.reader, None)
+        prediction = question.prediction(services.providers.complete(endpoint, question.request))
+        assert shapes.config(config).interface.validate_prediction(prediction)
         return any(region["from_name"] == "labels" for region in prediction["result"])
 
     texts = _short_texts()

@@ -1,1 +1,1 @@
-"""A real Label Studio with example projects that are connected to the backend: `make demo`."""
+"""`make demo`: a real Label Studio with example projects, which are connected to the backend."""

@@ -17,11 +17,11 @@ from demo.run import Demo, Options
 
 
 def main() -> int:
-    """Runs the demo. Returns the exit status: 0 when a person has ended it."""
+    """Runs the demo. Returns the exit status: 0 if a person ended it, else 1."""
     arguments = _arguments()
     folder = arguments.folder.absolute()  # the servers have working directories of their own
     options = Options(folder, arguments.label_studio, arguments.port, arguments.backend_port)
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # SIGINT, too: it may be ignored by default
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # a background shell ignores SIGINT
         signal.signal(number, _interrupt)
     try:
         options.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -67,7 +67,7 @@ def _is_alive(pid: int) -> bool:
 
 
 def _open(url: str) -> None:
-    """Opens a browser, where there is a display. A browser in a terminal would take the terminal."""
+    """Opens a browser if there is a display. Without one, a text browser would take over the terminal."""
     if sys.platform == "linux" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
         return
     try:

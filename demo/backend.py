@@ -1,4 +1,4 @@
-"""The backend of the demo: with the provider of `.env` or the environment, else with the embedded model."""
+"""The backend of the demo. It uses the provider of `.env` or the environment, else the embedded model."""
 
 import shutil
 import sys
@@ -16,10 +16,10 @@ from llm_backend.values import Parameters
 
 
 class DemoBackend:
-    """The settings of the demo's backend, checked, and its process.
+    """Checks the settings of the demo's backend and makes its process.
 
-    `directory` takes its state and its log. Basic auth and all that concerns the provider are as they are
-    set; where its state is and which Label Studio it knows, the demo says.
+    The settings of the provider and of Basic auth come from the environment and `.env`. The demo sets two
+    things: the backend keeps its state in `directory`, and it knows the demo's Label Studio.
 
     Raises:
         DemoError: a setting is impossible or missing; names it.
@@ -36,7 +36,7 @@ class DemoBackend:
         }
         if not env_file.exists():
             self._environment.setdefault("OPENAI_PROVIDER", "embedded")
-            self._environment.setdefault("TEMPERATURE", "0")  # so small a model only gets worse by chance
+            self._environment.setdefault("TEMPERATURE", "0")  # chance makes so small a model only worse
         try:
             self.settings = load_settings(self._environment, env_file)
             self.parameters = resolve_parameters(self.settings, ExtraParams())
@@ -49,12 +49,12 @@ class DemoBackend:
 
     @property
     def is_free_of_charge(self) -> bool:
-        """Whether the model may be asked before a person does."""
+        """Whether the demo may ask the model before a person does."""
         return self.parameters.endpoint.provider == "embedded"
 
     @property
     def basic_auth(self) -> dict[str, str]:
-        """User and password that the backend asks for, by Label Studio's names; empty without."""
+        """User and password of the backend, by Label Studio's names; empty without Basic auth."""
         return basic_auth_of(self.settings)
 
     def process(
@@ -75,7 +75,7 @@ class DemoBackend:
 
 
 def basic_auth_of(settings: Settings) -> dict[str, str]:
-    """User and password of the backend, by Label Studio's names; empty without."""
+    """User and password in these settings, by Label Studio's names; empty without Basic auth."""
     if settings.basic_auth_user is None or settings.basic_auth_pass is None:
         return {}
     return {
@@ -92,7 +92,7 @@ def described(parameters: Parameters) -> str:
 
 
 def cannot_read_pictures(parameters: Parameters) -> bool:
-    """Whether tasks with pictures must fail: the model sees nothing, and there is no OCR."""
+    """Whether tasks with pictures must fail: the model takes no pictures, and tesseract is missing."""
     return parameters.endpoint.provider == "embedded" and shutil.which("tesseract") is None
 
 

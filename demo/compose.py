@@ -1,7 +1,7 @@
 """The demo's steps in containers: `docker compose --profile demo up`.
 
-`python -m demo.compose user FOLDER` makes the user up, before Label Studio starts.
-`python -m demo.compose projects FOLDER LABEL_STUDIO BACKEND SHOWN_AT` sets the projects up, once both servers
+`python -m demo.compose user FOLDER` invents the user, before Label Studio starts.
+`python -m demo.compose projects FOLDER LABEL_STUDIO BACKEND SHOWN_AT` makes the projects, once both servers
 are healthy. FOLDER is a volume that all of the demo's containers see.
 """
 
@@ -25,12 +25,12 @@ def main(step: str, folder: Path, *addresses: str) -> None:
     """Does one of the two steps.
 
     Raises:
-        SystemExit: it cannot be done; says why.
+        SystemExit: the step failed; the message says why.
     """
     state = State(folder, shared=True)
     try:
         if step == "user":
-            folder.chmod(0o711)  # containers with other users read the file in it
+            folder.chmod(0o711)  # containers of other users read a file in it
             state.credentials()
         else:
             _set_up(state, *addresses)

@@ -1,4 +1,4 @@
-"""What can go wrong with the demo, as sentences that say what to do."""
+"""The error of the demo: a sentence that says what to do."""
 
 
 class DemoError(Exception):

@@ -1,4 +1,4 @@
-"""A Label Studio of our own: how it is started, and what is asked of its REST API."""
+"""Label Studio for the demo and the tests: its process and its REST API."""
 
 import secrets
 from collections.abc import Sequence
@@ -18,14 +18,14 @@ _SECONDS_TO_POST = 900  # thousands of tasks are imported and predicted in one r
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """The first user, and the legacy token that this user has."""
+    """The first user of a Label Studio, with password and legacy token."""
 
     email: str
     password: str = field(repr=False)
     token: str = field(repr=False)
 
     def variables(self) -> dict[str, str]:
-        """The environment variables by which Label Studio makes this user when it starts."""
+        """The environment variables that make Label Studio create this user at its start."""
         return {
             "LABEL_STUDIO_USERNAME": self.email,
             "LABEL_STUDIO_PASSWORD": self.password,
@@ -39,7 +39,7 @@ def new_credentials(email: str) -> Credentials:
 
 
 class LabelStudioApi:
-    """What the demo and the tests ask of a Label Studio's REST API, as the first user."""
+    """The calls of Label Studio's REST API that the demo and the tests make, as the first user."""
 
     def __init__(self, credentials: Credentials, url: str = "") -> None:
         self.credentials = credentials
@@ -49,11 +49,11 @@ class LabelStudioApi:
         self._session.headers["Authorization"] = f"Token {credentials.token}"
 
     def close(self) -> None:
-        """Ends its connections."""
+        """Closes the connections."""
         self._session.close()
 
     def is_up(self) -> bool:
-        """Whether this very Label Studio answers: no other knows the token."""
+        """Whether this Label Studio answers. Another one would not know the token."""
         try:
             answer = self._session.get(f"{self.url}/api/current-user/whoami", timeout=10)
             return answer.ok and bool(answer.json()["email"])
@@ -61,7 +61,7 @@ class LabelStudioApi:
             return False
 
     def refuses_the_token(self) -> bool:
-        """Whether a Label Studio answers, and does not take the token."""
+        """Whether a Label Studio answers and refuses the token."""
         try:
             return self._session.get(f"{self.url}/api/current-user/whoami", timeout=10).status_code == 401
         except requests.RequestException:
@@ -87,16 +87,16 @@ class LabelStudioApi:
         return list(self._get("/api/projects", page_size=1000)["results"])
 
     def connect(self, project: int, backend_url: str, title: str = "llm", **more: Any) -> requests.Response:
-        """Connects a model for interactive use, as "Validate and Save" on the model page does."""
+        """Connects a model for interactive use, like "Validate and Save" on the model page."""
         model = {"url": backend_url, "project": project, "title": title, "is_interactive": True, **more}
         return self._session.post(f"{self.url}/api/ml", json=model, timeout=60)
 
     def models(self, project: int) -> list[Json]:
-        """The project's connected models, whose `/setup` Label Studio asks again for this."""
+        """The project's connected models. To answer, Label Studio calls the `/setup` of each."""
         return list(self._get("/api/ml", project=project))
 
     def change_model(self, model: Json, **changes: Any) -> requests.Response:
-        """Changes a connected model, as "Validate and Save" does; what is not named stays."""
+        """Changes the named fields of a connected model, like "Validate and Save"."""
         names = ("project", "title", "url", "is_interactive", "extra_params")
         body = {**{name: model[name] for name in names}, **changes}
         return self._session.patch(f"{self.url}/api/ml/{model['id']}", json=body, timeout=60)
@@ -106,7 +106,7 @@ class LabelStudioApi:
         return list(self._get("/api/webhooks/", project=project))
 
     def move_webhook(self, project: int, old_url: str, new_url: str) -> None:
-        """Gives the project's webhook to the first address the second one, if there is such a webhook."""
+        """Changes the address of the project's webhook, if there is one with the old address."""
         for webhook in self.webhooks(project):
             if webhook["url"] == old_url:
                 address = f"{self.url}/api/webhooks/{webhook['id']}/"
@@ -118,7 +118,7 @@ class LabelStudioApi:
         return sorted(answer["tasks"], key=lambda task: int(task["id"]))
 
     def retrieve_predictions(self, project: int, tasks: Sequence[int] | None = None) -> None:
-        """What Data Manager → Retrieve Predictions does, for these or for all tasks."""
+        """Does the same as Data Manager → Retrieve Predictions, for these tasks or for all."""
         selected: Json = {"all": True, "excluded": []} if tasks is None else {"all": False, "included": tasks}
         self._post(
             f"/api/dm/actions?id=retrieve_tasks_predictions&project={project}", {"selectedItems": selected}
@@ -140,9 +140,9 @@ def label_studio_process(
     inherited: Sequence[int] = (),
     calls_local_addresses: bool = True,
 ) -> ServerProcess:
-    """A Label Studio on loopback that keeps all it has in `directory`.
+    """A Label Studio on loopback that keeps all its files in `directory`.
 
-    With `calls_local_addresses` it takes a backend on loopback, which Label Studio refuses unless it is told.
+    Label Studio refuses a backend on loopback by default; with `calls_local_addresses` it accepts one.
     """
     protection = "false" if calls_local_addresses else "true"
     home = directory / "home"
@@ -150,7 +150,7 @@ def label_studio_process(
     return ServerProcess(
         [executable, "start", "--no-browser", "--internal-host", "127.0.0.1", "--port", str(port)],
         environment={
-            **credentials.variables(),  # not as arguments, which everybody on the machine can read
+            **credentials.variables(),  # everybody on the machine can read arguments
             "HOME": str(home),
             "LABEL_STUDIO_BASE_DATA_DIR": str(directory / "data"),
             "LABEL_STUDIO_ENABLE_LEGACY_API_TOKEN": "true",

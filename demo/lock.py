@@ -1,4 +1,4 @@
-"""Only one demo at a time for a folder, whatever becomes of its processes."""
+"""A lock that lets one demo at a time use a folder."""
 
 import fcntl
 import json
@@ -9,9 +9,9 @@ from typing import Any
 
 
 class Lock:
-    """A lock on a file, held as long as any process has it open: the servers inherit it.
+    """A lock on a file. The demo holds it until each process that has the file open ends; servers inherit it.
 
-    Who holds it says in the file what others need to know of it.
+    The demo that holds the lock writes into the file what another start must know.
     """
 
     def __init__(self, path: Path) -> None:
@@ -19,7 +19,7 @@ class Lock:
         self.descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
 
     def take(self) -> bool:
-        """Takes the lock; False when another demo holds it."""
+        """Takes the lock. Returns False if another demo holds it."""
         try:
             fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -28,12 +28,12 @@ class Lock:
         return True
 
     def say(self, what: Mapping[str, Any]) -> None:
-        """Leaves word for others, in place of what was said before."""
+        """Replaces the content of the file."""
         os.ftruncate(self.descriptor, 0)
         os.pwrite(self.descriptor, json.dumps(what).encode(), 0)
 
     def said(self) -> dict[str, Any]:
-        """What its holder has said; nothing where it has not got that far."""
+        """The content of the file; empty if the holder has not written it yet."""
         try:
             return dict(json.loads(self._path.read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError):

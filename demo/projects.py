@@ -1,4 +1,4 @@
-"""The example projects of the demo: made, filled, connected, and put right at a later start."""
+"""Makes, fills and connects the example projects of the demo, and repairs them at a later start."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -40,7 +40,7 @@ class ExampleProjects:
         self._basic_auth = {"auth_method": "BASIC_AUTH", **basic_auth} if basic_auth else {}
 
     def set_up(self, say: Callable[[str], None], *, ask_ahead: bool) -> None:
-        """Makes what is missing; what a person has changed stays.
+        """Makes what is missing. Changes that a person has made stay.
 
         A project that was deleted is made again. With `ask_ahead`, the model is asked for the first task of
         a new project; without, it is asked for nothing before a person does.
@@ -64,7 +64,7 @@ class ExampleProjects:
             self._state.keep_projects(known)
 
     def _left_by_a_start_that_ended(self, title: str, existing: Mapping[int, Json]) -> int | None:
-        """A project that was made and not yet written down."""
+        """The id of a project that an earlier start made, but did not write to `projects.json`."""
         return next((number for number, project in existing.items() if project["title"] == title), None)
 
     def _new_project(self, example: str, title: str) -> int:
@@ -72,7 +72,7 @@ class ExampleProjects:
         return self._label_studio.new_project(title, label_config, _DESCRIPTION)
 
     def _finish(self, example: str, made: MadeProject, *, ask_ahead: bool) -> None:
-        """Does what is still to be done for a project; it may have been begun by an earlier start."""
+        """Does the steps that are left for a project. An earlier start may have done some."""
         label_studio = self._label_studio
         if not label_studio.tasks(made.project):
             tasks = json.loads((_FOLDER / example / "tasks.json").read_text(encoding="utf-8"))
@@ -100,7 +100,7 @@ class ExampleProjects:
         return int(_accepted(answer)["id"])
 
     def _follow_the_backend(self, made: MadeProject) -> None:
-        """Tells the project where the backend is now; a model that a person has removed stays removed."""
+        """Changes the backend's address in the project. A model that a person has removed stays removed."""
         for model in self._label_studio.models(made.project):
             if model["id"] != made.model:
                 continue
@@ -112,10 +112,10 @@ class ExampleProjects:
 
 
 def _accepted(answer: requests.Response) -> Json:
-    """The model.
+    """The model in Label Studio's answer.
 
     Raises:
-        DemoError: Label Studio did not take it; with its reason.
+        DemoError: Label Studio refused the model; the message has its reason.
     """
     if answer.ok:
         return dict(answer.json())

@@ -1,4 +1,4 @@
-"""One run of the demo: both servers started, the projects set up, and watched until something ends it."""
+"""One run of the demo: starts both servers, sets the projects up, and watches the servers."""
 
 import os
 import shutil
@@ -24,7 +24,7 @@ _LINES_OF_A_LOG = 20
 
 @dataclass(frozen=True)
 class Options:
-    """Where things are. A port that is None is found: the usual one, or another where that is taken."""
+    """Folders and ports of a run. If a port is None, the demo takes the usual one, or a free one."""
 
     folder: Path
     label_studio: Path
@@ -33,7 +33,7 @@ class Options:
 
 
 class Demo:
-    """The servers of one run. `ended` ends them all, whatever happens."""
+    """The servers of one run. Closing `ended` stops them all."""
 
     def __init__(self, options: Options, lock: Lock, ended: ExitStack, say: Callable[[str], None]) -> None:
         self._options = options
@@ -42,11 +42,11 @@ class Demo:
         self._say = say
         self._state = State(options.folder)
         self._data = options.folder / "label-studio"
-        self._complete = self._data / "complete"  # there once Label Studio has been up: it may hold work
+        self._complete = self._data / "complete"  # exists once Label Studio has been up, and may hold work
         self._servers: dict[str, ServerProcess] = {}
 
     def start(self) -> str:
-        """Starts both servers and sets the projects up. Returns what to tell the person.
+        """Starts both servers and sets the projects up. Returns a message for the person.
 
         Raises:
             DemoError: a setting, a file or a server is not as it must be.
@@ -71,7 +71,7 @@ class Demo:
 
     @property
     def url(self) -> str:
-        """Where Label Studio is."""
+        """The address of Label Studio."""
         return self._api.url
 
     def watch(self) -> None:
@@ -90,7 +90,7 @@ class Demo:
             time.sleep(0.5)
 
     def _credentials(self) -> Credentials:
-        """The user. What a first start that was ended has left of Label Studio's database is removed."""
+        """The user. Removes Label Studio's half-made database if the first start did not finish."""
         if not self._complete.exists():
             shutil.rmtree(self._data, ignore_errors=True)
             free = shutil.disk_usage(self._options.folder).free
@@ -148,7 +148,7 @@ class Demo:
         self._ended.callback(server.stop)
 
         def is_known_and_up() -> bool:
-            self._tell()  # the first question comes as soon as there is a process
+            self._tell()  # the first call comes as soon as there is a process
             return is_up()
 
         server.start(is_known_and_up, log)
@@ -163,7 +163,7 @@ class Demo:
 
 
 def how_to_get_in(label_studio_url: str, credentials: Credentials, model: str, backend_url: str) -> str:
-    """What the person has to know, in a block that is read at a glance."""
+    """A message that says how to get in."""
     return f"""
     Label Studio  {label_studio_url}
     User          {credentials.email}

@@ -1,4 +1,4 @@
-"""Server processes: started on a free port, watched, and ended as a whole."""
+"""Server processes: start one on a free port, watch it, and end it with all its children."""
 
 import atexit
 import os
@@ -19,7 +19,7 @@ _KEPT_VARIABLES = ("PATH", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH")
 
 
 class ServerStartError(DemoError):
-    """A server did not start. `port_was_taken` says that another port is worth a try."""
+    """A server did not start. If `port_was_taken`, another port may work."""
 
     def __init__(self, message: str, *, port_was_taken: bool = False) -> None:
         super().__init__(message)
@@ -27,9 +27,9 @@ class ServerStartError(DemoError):
 
 
 class ServerProcess:
-    """A server in a process group of its own, which is ended as a whole.
+    """A server in a process group of its own. `stop` ends the whole group.
 
-    `inherited` are file descriptors that it keeps open, too.
+    The server inherits the file descriptors `inherited`.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class ServerProcess:
 
     @property
     def has_ended(self) -> bool:
-        """Whether it was started and has ended by itself."""
+        """Whether the server was started and has ended by itself."""
         return self._process is not None and self._process.poll() is not None
 
     def start(self, is_up: Callable[[], bool], log: Path) -> None:
@@ -87,12 +87,12 @@ class ServerProcess:
                         port_was_taken=bool(went_elsewhere) or "Connection in use" in said,
                     )
                 time.sleep(0.2)
-        except BaseException:  # Ctrl-C as well: nothing may be left running
+        except BaseException:  # also Ctrl-C: no process may be left
             self.stop()
             raise
 
     def stop(self) -> None:
-        """Ends the whole process group; does nothing when it has ended."""
+        """Ends the whole process group. Does nothing if it has ended."""
         process, self._process = self._process, None
         atexit.unregister(self.stop)
         if process is None:
@@ -119,7 +119,9 @@ def free_port() -> int:
 def is_free(port: int) -> bool:
     """Whether nobody listens on this port at the moment."""
     with socket.socket() as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do: who has left is gone
+        listener.setsockopt(
+            socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
+        )  # like servers, which ignore closed connections
         try:
             listener.bind(("127.0.0.1", port))
         except OSError:
@@ -128,9 +130,9 @@ def is_free(port: int) -> bool:
 
 
 def on_a_free_port(start: Callable[[int], None], *, preferred: int | None = None) -> int:
-    """Calls `start` with a port, and with another one when somebody was faster. Returns the port.
+    """Calls `start` with a port, and with another one if somebody was faster. Returns the port.
 
-    The first is the preferred one, where that is free.
+    The first try is the preferred port, if it is free.
     """
     for attempt in range(4):
         port = preferred if preferred and not attempt and is_free(preferred) else free_port()

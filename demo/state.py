@@ -1,4 +1,4 @@
-"""What the demo keeps from start to start: the user, and which projects it has made."""
+"""The files that the demo keeps from start to start: its user and its projects."""
 
 import json
 import os
@@ -15,7 +15,7 @@ EMAIL = "demo@example.com"
 
 @dataclass
 class MadeProject:
-    """A project that the demo has made: its id, the id of its model, and whether it was finished."""
+    """A project that the demo has made: its id, the id of its model, and whether all its steps were done."""
 
     project: int
     model: int | None = None
@@ -25,8 +25,8 @@ class MadeProject:
 class State:
     """The files `credentials.env` and `projects.json` in a folder.
 
-    The first can be sourced by a shell. It is readable by its owner only, unless `shared` says that the
-    folder is a volume, from which containers with other users read it.
+    A shell can source the first. Only its owner can read it. With `shared` everybody can, because the folder
+    is a volume that containers of other users read.
     """
 
     def __init__(self, folder: Path, *, shared: bool = False) -> None:
@@ -40,7 +40,7 @@ class State:
         return self._credentials.exists()
 
     def credentials(self) -> Credentials:
-        """The user, who is made up at the first call.
+        """The user. The first call invents it.
 
         Raises:
             DemoError: the file is damaged.
@@ -59,7 +59,7 @@ class State:
         return Credentials(email, password, token)
 
     def projects(self) -> dict[str, MadeProject]:
-        """The projects that were made, by the names of their examples.
+        """The projects that the demo has made, by the names of their examples.
 
         Raises:
             DemoError: the file is damaged.
@@ -73,12 +73,12 @@ class State:
             raise damaged(self._projects) from None
 
     def keep_projects(self, projects: dict[str, MadeProject]) -> None:
-        """Keeps which projects were made."""
+        """Writes the projects to the file."""
         made = {example: asdict(project) for example, project in projects.items()}
         self._write(self._projects, json.dumps(made, indent=2))
 
     def _write(self, path: Path, text: str) -> None:
-        """Writes all of it or nothing, whatever happens in between."""
+        """Writes the whole text or nothing."""
         unfinished = path.with_suffix(".new")
         unfinished.unlink(missing_ok=True)
         with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, self._mode), "w") as file:
@@ -88,7 +88,7 @@ class State:
 
 
 def damaged(path: Path) -> DemoError:
-    """The error for a file that cannot be understood."""
+    """The error for a file that the demo cannot read."""
     return DemoError(
         f"{path} is damaged. To begin anew, which deletes what was labeled in the demo: make demo-clean"
     )

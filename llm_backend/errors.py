@@ -6,7 +6,10 @@ person and says what to do; Label Studio shows it because `reason_phrase` puts i
 
 import re
 import unicodedata
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from llm_backend.values import Completion
 
 _MAX_REASON_PHRASE = 200
 UNEXPECTED = "Internal error: the server's log says more"  # all that a person is told of a bug
@@ -17,12 +20,14 @@ class BackendError(Exception):
 
     `code` is stable and meant for programs, `status` is the HTTP status to answer with, `reason` is one
     sentence for a person. `logged` is what a log may say of it at any level: the reason, or only the code
-    where the reason may repeat something of a task, a prompt or a reply (`may_quote`).
+    where the reason may repeat something of a task, a prompt or a reply (`may_quote`). `may_pass` says that
+    the same may succeed a little later, without anybody doing anything.
     """
 
     code = "internal_error"
     status = 500
     may_quote = False
+    may_pass = False
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -118,14 +123,15 @@ class StorageError(BackendError):
 
     code = "storage"
     status = 503
+    may_pass = True
 
 
 class CompletionError(BackendError):
-    """A provider was asked and gave no completion, or not all of its replies: `replies` are those it gave."""
+    """A provider was asked and gave no completion, or not all of its replies: `paid` is what it gave."""
 
     code = "completion"
     status = 502
-    replies: tuple[Any, ...] = ()
+    paid: "Completion | None" = None
 
 
 class AuthenticationFailedError(CompletionError):
@@ -145,6 +151,7 @@ class RateLimitedError(CompletionError):
 
     code = "rate_limited"
     status = 503
+    may_pass = True
 
     def __init__(self, reason: str, retry_after: float | None = None) -> None:
         super().__init__(reason)
@@ -188,12 +195,14 @@ class ConnectionFailedError(CompletionError):
     """The provider cannot be reached."""
 
     code = "connection_failed"
+    may_pass = True
 
 
 class ProviderDownError(CompletionError):
     """The provider failed on its side (5xx)."""
 
     code = "provider_down"
+    may_pass = True
 
 
 class UnusableReplyError(CompletionError):

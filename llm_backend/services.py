@@ -9,10 +9,10 @@ import time
 from dataclasses import dataclass
 
 from llm_backend import __version__
-from llm_backend.asking.completions import Completer
-from llm_backend.batches.delivery import Delivery
-from llm_backend.batches.requests import Batches
-from llm_backend.batches.runner import Worker
+from llm_backend.asking.asking import Asking
+from llm_backend.asking.completions import Completions
+from llm_backend.asking.shape import Shapes
+from llm_backend.batches import Batches, Changed, Shared
 from llm_backend.errors import StorageError
 from llm_backend.operations.admission import Places
 from llm_backend.operations.background_probe import Lookout
@@ -23,7 +23,7 @@ from llm_backend.parameters import parse_extra_params, resolve_parameters
 from llm_backend.providers import Providers
 from llm_backend.reading import FileReader
 from llm_backend.settings import STOP_SECONDS, Settings, load_or_keep_settings, shared_place
-from llm_backend.storage import Database, Ledger, Projects, StateCheck, StoredCompletions, WorkList
+from llm_backend.storage import Database, Jobs, Ledger, Projects, StateCheck, StoredCompletions
 from llm_backend.storage.write_behind import WriteBehind
 from llm_backend.values import Parameters
 
@@ -50,13 +50,13 @@ class Services:
     parameters: Parameters  # of projects without extra params
     database: Database
     projects: Projects
-    work: WorkList
+    jobs: Jobs
     providers: Providers
     reader: FileReader
-    recorder: WriteBehind
-    completer: Completer
-    worker: Worker
-    delivery: Delivery
+    writer: WriteBehind
+    shapes: Shapes
+    completions: Completions
+    asking: Asking
     batches: Batches
     places: Places
     metrics: Metrics
@@ -71,8 +71,7 @@ class Services:
 
     def start(self) -> None:
         """Goes on with batches that an earlier process has left."""
-        self.worker.start()
-        self.delivery.start()
+        self.batches.start()
 
     def close(self) -> bool:
         """Finishes what is under way, writes it, and ends threads and connections; whether all has ended.
@@ -81,8 +80,8 @@ class Services:
         """
         self.stop_soon()
         deadline = self.stopping.since + STOP_SECONDS
-        ended = [self.completer.close(deadline), self.worker.close(deadline), self.delivery.close(deadline)]
-        ended.append(self.recorder.close(deadline))
+        parts = (self.completions, self.batches, self.writer)  # which stores what the others have left
+        ended = [part.close(deadline) for part in parts]
         if not all(ended):
             return False
         self.providers.close()
@@ -108,19 +107,11 @@ def make_services(
     database = Database(
         url.get_secret_value() if url else None, settings.model_dir, moves_corrupt_aside=moves_corrupt_aside
     )
-    projects, stored, work = (
-        Projects(database),
-        StoredCompletions(database),
-        WorkList(database, longest_request=settings.predict_timeout + _SLACK_SECONDS),
-    )
-    changed, stopping = threading.Condition(), Stopping()
+    projects, stored = Projects(database), StoredCompletions(database)
+    jobs = Jobs(database, longest_request=settings.predict_timeout + _SLACK_SECONDS)
+    changed, stopping = Changed(), Stopping()
     owner = f"{socket.gethostname()[:32]}-{os.getpid()}-{secrets.token_hex(4)}"
-
-    def notify() -> None:
-        with changed:
-            changed.notify_all()
-
-    tasks_left = Lookout(functools.partial(_tasks_left, work))
+    tasks_left = Lookout(functools.partial(_tasks_left, jobs))
     metrics.watch_tasks_left(lambda: tasks_left.seen(_PATIENCE_SECONDS).new)
     providers = Providers(
         metrics,
@@ -129,27 +120,26 @@ def make_services(
         max_retries=settings.llm_max_retries,
         allowed_hosts=settings.allowed_hosts,
     )
-    recorder = WriteBehind(database, stored, Ledger(database), work, owner=owner, on_written=notify)
+    writer = WriteBehind(database, stored, Ledger(database), jobs.tasks, owner=owner, on_written=changed.tell)
     reader = FileReader(settings)
-    completer = Completer(providers, reader, stored, recorder, metrics)
-    worker = Worker(
-        settings, projects, work, completer, recorder, metrics,
-        owner=owner, changed=changed, stopping=stopping,
-    )  # fmt: skip
+    completions = Completions(providers, stored, writer, metrics)
+    shapes, asking = Shapes(settings), Asking(completions, reader, metrics)
     return Services(
         settings=settings,
         parameters=own,
         database=database,
         projects=projects,
-        work=work,
+        jobs=jobs,
         providers=providers,
         reader=reader,
-        recorder=recorder,
-        completer=completer,
-        worker=worker,
-        delivery=Delivery(settings, work, stored, owner=owner, stopping=stopping),
+        writer=writer,
+        shapes=shapes,
+        completions=completions,
+        asking=asking,
         batches=Batches(
-            settings, work, worker, completer, recorder, metrics, changed=changed, stopping=stopping
+            Shared(
+                settings, projects, jobs, stored, shapes, asking, writer, metrics, owner, changed, stopping
+            )
         ),
         places=Places(settings.threads),
         metrics=metrics,
@@ -160,10 +150,10 @@ def make_services(
     )
 
 
-def _tasks_left(work: WorkList) -> int | None:
+def _tasks_left(jobs: Jobs) -> int | None:
     """The tasks left on the work list; None where it cannot be used."""
     try:
-        return work.tasks_left()
+        return jobs.tasks_left()
     except StorageError:
         return None
 

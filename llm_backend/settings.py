@@ -170,7 +170,7 @@ class Settings(BaseModel):
     )
     remember_prompt: Annotated[Literal["used", "submitted"], BeforeValidator(_lower)] = Field(
         "used",
-        description="Which prompts a project remembers: all that were `used` interactively, "
+        description="Which prompts a project remembers: all that were `used` interactively or submitted, "
         "or only `submitted` ones",
     )
 
@@ -221,7 +221,7 @@ class Settings(BaseModel):
     image_input: Annotated[Literal["auto", "vision", "ocr"], BeforeValidator(_lower)] = Field(
         "auto",
         description="What the model gets of an Image: the picture (`vision`), its text (`ocr`), "
-        "or the text only where it refuses pictures (`auto`)",
+        "or the picture until it refuses one (`auto`)",
     )
     ocr_languages: Annotated[
         tuple[OcrLanguage, ...], BeforeValidator(_comma_separated), Field(min_length=1)
@@ -232,7 +232,7 @@ class Settings(BaseModel):
         2048, ge=64, le=8192, description="Larger pictures are scaled down to that many pixels, for OCR too"
     )
     image_max_pages: int = Field(
-        5, ge=1, le=100, description="Pictures that are read of a task: of a list, or pages of a TIFF file"
+        5, ge=1, le=100, description="Most pictures read for one task: of a list, or pages of a TIFF file"
     )
     image_max_pixels: int = Field(
         50_000_000, ge=10_000, le=500_000_000, description="Pictures with more pixels are refused"
@@ -252,19 +252,19 @@ class Settings(BaseModel):
         100, description="Label Studio's `ML_TIMEOUT_PREDICT`, in seconds: the answer leaves before it"
     )
     lease_seconds: Seconds = Field(
-        30, description="Seconds after which others take the tasks of a process that has died"
+        30, description="Seconds after which other processes take the tasks of one that has died"
     )
     cache_days: float = Field(30, gt=0, description="Days for which a paid completion is kept")
-    cache_max_rows: int = Field(1_000_000, ge=0, description="Most completions that are kept")
+    cache_max_rows: int = Field(1_000_000, ge=0, description="How many completions are kept at most")
 
     # Label Studio
     label_studio_url: HttpUrl | None = Field(
-        None, description="Address of Label Studio, for what is delivered after the response has left"
+        None, description="Address of Label Studio, to fetch files from and to store late predictions in"
     )
     label_studio_api_key: Annotated[SecretStr, AfterValidator(header_value)] | None = Field(
         None, description="Label Studio token: personal access token or legacy token"
     )
-    basic_auth_user: str | None = Field(None, description="With it and the next, Basic auth is asked for")
+    basic_auth_user: str | None = Field(None, description="User of Basic auth; needs `BASIC_AUTH_PASS`, too")
     basic_auth_pass: SecretStr | None = Field(None, description="Password of Basic auth")
     webhook_updates_prompt: bool | None = Field(
         None,

@@ -1,6 +1,6 @@
 """Frozen values that pass between the steps of a prediction. No behaviour, no I/O."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -37,17 +37,19 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True)
-class TaskInput:
-    """What the LLM reads of one task.
+class Reading:
+    """What was read of one task, for the LLM.
 
     `text` is always there; `dialogue` only for a chat that is to be sent as real chat messages, `pictures`
-    only for pictures that the model is to see. `fields` is the task's data as it came.
+    only for pictures that the model is to see. `fields` is the task's data as it came. `without_pictures`
+    reads the text in these very pictures, for a model that takes none; None where the model must take them.
     """
 
     text: str
     fields: Mapping[str, Any]
     dialogue: tuple[Message, ...] = ()
     pictures: tuple[PicturePart, ...] = ()
+    without_pictures: "Callable[[], Reading] | None" = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,11 +108,16 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """The replies, at least one, and what they cost in tokens."""
+    """The replies, and what they cost in tokens; `cached_tokens` of the prompt's were cheaper.
+
+    `cost` is in dollars, where the provider says it.
+    """
 
     replies: tuple[Reply, ...]
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    cached_tokens: int = 0
+    cost: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

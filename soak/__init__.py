@@ -1,1 +1,1 @@
-"""Load and faults against real processes: what `docs/reliability.md` says is provoked and checked here."""
+"""Load and faults with real processes. They provoke and check what `docs/reliability.md` says."""

@@ -1,6 +1,6 @@
-"""`python -m soak [NAME ...]` plays scenarios, all of them without a name, and prints what was found.
+"""`python -m soak [NAME ...]` plays the named scenarios, or all, and prints what it finds.
 
-It exits with 1 when something was lost, or seen, that must not be.
+It exits with 1 if a scenario has failed.
 """
 
 import argparse
@@ -21,14 +21,14 @@ from testkit.stub_llm import running_stub
 
 @dataclass(frozen=True)
 class Scenario:
-    """A scenario by its name, and the seconds after which it has failed."""
+    """A scenario: its function, and the seconds after which it has failed."""
 
     play: Callable[[Stage], None]
     limit: int
 
     @property
     def provoked(self) -> str:
-        """How the fault is provoked: what the scenario says of itself."""
+        """How the scenario provokes its fault: the docstring of its function."""
         return (self.play.__doc__ or "").strip()
 
 
@@ -54,7 +54,7 @@ SCENARIOS = {
 
 @dataclass(frozen=True)
 class Row:
-    """What was found in one scenario."""
+    """The results of one scenario."""
 
     name: str
     provoked: str
@@ -70,7 +70,7 @@ class Row:
 
 
 def play(name: str) -> Row:
-    """Plays the scenario within its time."""
+    """Plays the scenario. One that takes longer than its limit has failed."""
     scenario = SCENARIOS[name]
     print(f"{name}: {scenario.provoked}", flush=True)
     started = time.monotonic()
@@ -103,7 +103,7 @@ def _at_most(seconds: int) -> Iterator[None]:
 
 
 def main() -> int:
-    """The exit status."""
+    """Plays the scenarios of the command line, and gives the exit status."""
     parser = argparse.ArgumentParser(prog="python -m soak", description="Load and faults, on loopback.")
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(SCENARIOS))
     names = parser.parse_args().names or list(SCENARIOS)

@@ -1,4 +1,4 @@
-"""A clock that is set while the server runs."""
+"""A scenario: somebody sets the clock while the server runs."""
 
 import functools
 import os
@@ -40,7 +40,7 @@ def clock(stage: Stage) -> None:
 
         stage.receipts(_TASKS)
 
-        # What a dead worker had taken before the clock was set back is taken anew all the same.
+        # The tasks of a dead worker are taken again, even if the clock was set back.
         offset.write_text("0")
         waiting = Background(lambda: batch(server, 1001, _TASKS))
         wait_until(

@@ -1,4 +1,4 @@
-"""Faults of the database: the disk is full; it is locked, read-only, corrupt."""
+"""Scenarios of the database: its disk is full; it is locked, read-only or corrupt."""
 
 import os
 import random
@@ -14,7 +14,7 @@ from testkit.servers import Server
 
 _TASKS = 400
 _SETTINGS: dict[str, Any] = {"MAX_CONCURRENCY": "16", "LEASE_SECONDS": "3"}
-_SLOW = 0.2  # seconds for a completion, so that a batch is under way for some seconds
+_SLOW = 0.2  # seconds for a completion: a batch then takes some seconds
 _PERSON_SECONDS = 12.0
 _PAGE_BYTES = 4096
 
@@ -51,7 +51,7 @@ def locked(stage: Stage) -> None:
 
 
 def read_only(stage: Stage) -> None:
-    """MODEL_DIR and the files in it may not be written to when the server starts (chmod), for 10 s."""
+    """`chmod` takes the right to write to MODEL_DIR before the start, and gives it back seconds later."""
     stage.ledger.latency = _SLOW
     prefix = _obeying_permissions()
     with stage.server(**_SETTINGS) as server:
@@ -102,7 +102,7 @@ def corrupt(stage: Stage) -> None:
 
 
 def _people_get_answer_or_reason(stage: Stage, server: Server, sentence: str) -> None:
-    """People see an answer, or why there is none, and do not wait for long."""
+    """Checks that people soon see an answer, or a reason with this sentence."""
     for seen in people(server, range(5)):
         told = seen.is_warning and sentence in seen.box
         stage.expect(told or seen.is_answer, f"a person sees {seen.status} {seen.reason}: {seen.box!r}")
@@ -111,14 +111,14 @@ def _people_get_answer_or_reason(stage: Stage, server: Server, sentence: str) ->
 
 
 def _another_batch_is_refused(stage: Stage, server: Server) -> None:
-    """A batch that cannot be written down is not begun, and says why."""
+    """Checks that the server refuses a new batch, and says why: it could not store its tasks."""
     seen = batch(server, 5001, 10)
     stage.expect(seen.status == 503, f"a new batch: {seen.status} {seen.reason} {seen.predicted}")
     stage.saw(f"a new batch: `{seen.status} {seen.reason}`")
 
 
 def _batch_goes_on(stage: Stage, server: Server, waiting: Background) -> None:
-    """The fault has gone: the batch under way ends whole, and nothing is paid for twice."""
+    """Checks, after the fault, that the batch under way ends whole and that nothing is paid for twice."""
     seen = waiting.result()
     stage.expect(len(seen.entries) == _TASKS, f"the batch got {seen.status} {seen.reason}")
     stage.saw(f"the batch under way gets {seen.predicted} of {_TASKS} predictions after {seen.seconds:.0f} s")
@@ -129,7 +129,7 @@ def _batch_goes_on(stage: Stage, server: Server, waiting: Background) -> None:
 
 
 def _own_disk() -> list[str]:
-    """The command that runs another with a small disk at MODEL_DIR, in a mount namespace of its own."""
+    """A command prefix: mounts a small disk at MODEL_DIR that only the server sees."""
     namespaces = ["--mount"] if os.getuid() == 0 else ["--user", "--map-root-user", "--mount"]
     mount = 'mount -t tmpfs -o size=32m tmpfs "$MODEL_DIR" && exec "$@"'
     return ["unshare", *namespaces, "sh", "-c", mount, "sh"]
@@ -137,7 +137,7 @@ def _own_disk() -> list[str]:
 
 @contextmanager
 def _filled(folder: Path) -> Iterator[None]:
-    """The folder's disk is full, to the last byte, until the block ends."""
+    """Fills the disk of the folder to the last byte, until the block ends."""
     filler = folder / "filler"
     with open(filler, "wb", buffering=0) as file:
         for size in (1 << 20, 4096, 1):
@@ -154,7 +154,7 @@ def _filled(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def _write_lock(database: Path) -> Iterator[None]:
-    """Holds the lock that a writer needs."""
+    """Holds the database's write lock until the block ends."""
     with closing(sqlite3.connect(database, timeout=10, isolation_level=None)) as connection:
         connection.execute("BEGIN IMMEDIATE")
         yield
@@ -162,13 +162,13 @@ def _write_lock(database: Path) -> Iterator[None]:
 
 
 def _obeying_permissions() -> list[str]:
-    """The command that runs another so that the permissions of files hold for root, too."""
+    """A command prefix: makes the permissions of files hold for root, too."""
     return ["setpriv", "--bounding-set", "-dac_override,-dac_read_search"] if os.getuid() == 0 else []
 
 
 @contextmanager
 def _no_writing(folder: Path) -> Iterator[None]:
-    """Nobody may write to the folder and its files until the block ends."""
+    """Takes the right to write to the folder and its files, until the block ends."""
     for file in folder.iterdir():
         file.chmod(0o444)
     folder.chmod(0o555)
@@ -185,7 +185,7 @@ def _allow_writing(folder: Path) -> None:
 
 
 def _spoil(database: Path) -> None:
-    """Overwrites every tenth page with noise, not the first, once all of the log is in the file."""
+    """Moves the write-ahead log into the file, then overwrites every tenth page but the first with noise."""
     with closing(sqlite3.connect(database, timeout=10)) as connection:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     noise = random.Random(1)

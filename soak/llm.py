@@ -1,4 +1,4 @@
-"""Faults of the LLM: it hangs, resets, sends half a body, wrong JSON, 500 for a minute, gigabytes."""
+"""Scenarios of the LLM: it hangs, resets, answers half a body, wrong JSON, 500 for a minute, or gigabytes."""
 
 import itertools
 import json
@@ -148,7 +148,7 @@ def _part_of_the_tasks(stage: Stage, fault: Answer, sentence: str) -> None:
 
 
 def _people_and_two_batches(stage: Stage, server: Server, sentence: str) -> None:
-    """People are told; of a batch every fourth task fails, of another all; then the fault goes away."""
+    """Every fourth task of a batch fails, then all of another batch; people see why. Then the fault ends."""
     stage.warns(people(server, range(20)), sentence, _LLM_TIMEOUT + _SLACK)
     seen = batch(server, 1, 200)
     empty = [number for number, entry in enumerate(seen.entries, start=1) if not entry]
@@ -166,7 +166,7 @@ def _people_and_two_batches(stage: Stage, server: Server, sentence: str) -> None
 
 
 def _fails_as_a_whole(stage: Stage, server: Server, first: int, count: int, sentence: str) -> None:
-    """A batch of which no task gets a prediction is answered with the reason, in time."""
+    """Checks that a batch whose tasks all fail gets the reason, in time."""
     seen = batch(server, first, count)
     told = seen.status >= 500 and sentence in seen.reason
     stage.expect(told, f"a batch that fails: {seen.status} {seen.reason} {json.dumps(seen.entries)[:80]}")

@@ -1,4 +1,4 @@
-"""A hundred thousand predictions."""
+"""A scenario: a hundred thousand predictions."""
 
 import time
 
@@ -8,7 +8,7 @@ from testkit.servers import stub_llm
 _PREDICTIONS = 100_000
 _AT_ONCE = 5_000
 _SAMPLE_EVERY = 10_000
-_SETTLED = 50_000  # until then threads and connections of the pools fill their caches
+_SETTLED = 50_000  # until then, caches of threads and connections fill
 _MEGABYTES = 10.0
 
 

@@ -1,4 +1,4 @@
-"""Processes that end: a worker that is killed, and SIGTERM."""
+"""Scenarios of processes: somebody kills a worker, or ends the server by SIGTERM."""
 
 import functools
 import os
@@ -12,7 +12,7 @@ from soak.stage import Background, Seen, Stage, batch, gone_wrong, person, wait_
 from testkit.servers import Server
 from testkit.stub_llm import Answer
 
-_UNWRITTEN_SECONDS = 0.5  # in which an answer that the LLM has sent may not be in the database yet
+_UNWRITTEN_SECONDS = 0.5  # an answer needs so long, at most, to reach the database
 _GRACE_SECONDS = 30.0
 
 
@@ -106,7 +106,7 @@ def terminate_hang(stage: Stage) -> None:
 
 
 def _ends(stage: Stage, server: Server) -> float:
-    """Sends SIGTERM and waits for the end; the seconds that it took."""
+    """Sends SIGTERM, waits for the end, and gives the seconds that it took."""
     started = time.monotonic()
     server.terminate()
     try:
@@ -122,7 +122,7 @@ def _ends(stage: Stage, server: Server) -> float:
 
 
 class _Typing:
-    """So many people who type one prompt after the other, without thinking."""
+    """People who type one prompt after the other, with hardly a pause."""
 
     def __init__(self, server: Server, number: int) -> None:
         self.seen: list[tuple[float, Seen]] = []
@@ -135,11 +135,11 @@ class _Typing:
             thread.start()
 
     def answered_since(self, moment: float) -> bool:
-        """Whether somebody who asked after the moment has got an answer."""
+        """Whether somebody who asked after `moment` has got an answer."""
         return any(at > moment and one.is_answer for at, one in self.seen)
 
     def stop(self) -> list[tuple[float, Seen]]:
-        """When each prompt was sent, and what came of it."""
+        """Stops the people. Gives the time of each prompt, and what its person saw."""
         self._stop.set()
         for thread in self._threads:
             thread.join()

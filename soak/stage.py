@@ -1,4 +1,4 @@
-"""What scenarios are made of: an LLM that keeps accounts, servers, people, batches, and a report."""
+"""The parts of scenarios: an LLM that counts what it is paid for, servers, people, batches, and a report."""
 
 import http.client
 import json
@@ -21,16 +21,16 @@ from testkit.stub_llm import Answer, Call, StubLLM, completion
 
 CONFIG = (ROOT / "examples/text-classification/label_config.xml").read_text()
 PROMPT = "Is it sarcastic?"
-HEALTH_SECONDS = 1.0  # so long Label Studio waits for `/health`
+HEALTH_SECONDS = 1.0  # Label Studio waits so long for `/health`
 _REPLY = '{"response": "Yes, it is.", "sentiment": ["Sarcastic"]}'
 _ANSWER_SECONDS = 150.0
 _TEXT = re.compile("Source Text: (.*)")
 
 
 class Ledger:
-    """An LLM on loopback that writes down what it is asked for and what it has answered, by the tasks' texts.
+    """An LLM on loopback that records its calls and its answers by the texts of the tasks.
 
-    `fault` gives the answer for a text that is to fail, or None.
+    `fault` gives the answer for a text that must fail, else None.
     """
 
     def __init__(self, stub: StubLLM, latency: float = 0.05) -> None:
@@ -61,9 +61,9 @@ class Ledger:
 
 @dataclass(frozen=True)
 class Seen:
-    """What a request was answered with. `status` is 0 when there was no answer, and `reason` says why.
+    """The answer to a request. If there was none, `status` is 0 and `reason` says why.
 
-    `entries` are the predictions: of an interactive request one.
+    `entries` are the predictions; an interactive request has one.
     """
 
     status: int
@@ -80,7 +80,7 @@ class Seen:
 
     @property
     def is_warning(self) -> bool:
-        """Whether a person is told why there is no answer."""
+        """Whether a person sees why there is no answer."""
         return self.status == 200 and self.box.startswith("\u26a0 ")
 
     @property
@@ -95,14 +95,14 @@ class Seen:
 
 
 def person(server: Server, number: int, prompt: str = PROMPT) -> Seen:
-    """What somebody sees who types a prompt in a task of his own and presses Shift+Enter."""
+    """What a person sees after a prompt in a task of their own and Shift+Enter."""
     region = {"from_name": "prompt", "type": "textarea", "value": {"text": [prompt]}}
     task = {"id": 1_000_000 + number, "data": {"text": f"person {number}"}}
     return _predict(server, [task], {"result": [region]}, project=f"{2 + number % 10}.1795440473")
 
 
 def people(server: Server, numbers: Sequence[int], prompt: str = PROMPT) -> list[Seen]:
-    """What so many people see who press Shift+Enter at the same time."""
+    """What people see who press Shift+Enter at the same time, one for each number."""
     seen: list[Seen] = []
     threads = [
         threading.Thread(target=lambda n=number: seen.append(person(server, n, prompt))) for number in numbers
@@ -129,7 +129,7 @@ class Background:
         self._thread.start()
 
     def result(self, timeout: float = _ANSWER_SECONDS) -> Seen:
-        """What it gave."""
+        """The result of the call; a `Seen` without an answer if it does not end in time."""
         self._thread.join(timeout)
         return self._seen[0] if self._seen else Seen(0, "no answer", timeout)
 
@@ -169,21 +169,21 @@ while True:
 
 
 class HealthWatch:
-    """Asks for `/health` four times a second, from a process of its own, which no other thread delays."""
+    """Asks for `/health` four times a second. A process of its own does it, so that no thread delays it."""
 
     def __init__(self, server: Server) -> None:
         command = [sys.executable, "-c", _WATCH, urlsplit(server.url).netloc]
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
     def stop(self) -> float:
-        """The slowest answer, in seconds."""
+        """Ends the watch. Gives the slowest answer, in seconds."""
         self._process.terminate()
         said, _ = self._process.communicate()
         return float(said.split()[-1]) if said.split() else 0.0
 
 
 class MemoryWatch:
-    """The largest resident memory of the worker while it is looked at, in megabytes."""
+    """Watches the worker's resident memory and keeps the largest value, in megabytes."""
 
     def __init__(self, server: Server) -> None:
         self.most = 0.0
@@ -193,7 +193,7 @@ class MemoryWatch:
         self._thread.start()
 
     def stop(self) -> float:
-        """The peak."""
+        """Ends the watch and gives the largest value."""
         self._stop.set()
         self._thread.join()
         return self.most
@@ -204,7 +204,7 @@ class MemoryWatch:
 
 
 class Stage:
-    """Where one scenario is played, and what it finds: `failures` must stay empty."""
+    """Plays one scenario and keeps its results. A scenario has failed if `failures` is not empty."""
 
     def __init__(self, stub: StubLLM, folder: Path) -> None:
         self.ledger = Ledger(stub)
@@ -248,9 +248,9 @@ class Stage:
         always_healthy: bool = True,
         **variables: str,
     ) -> Iterator[Server]:
-        """A backend that asks the ledger, or the LLM at `url`; afterwards nothing may be left of it.
+        """Runs a backend that asks the ledger, or the LLM at `url`. Checks afterwards that it leaves nothing.
 
-        `always_healthy` says whether `/health` must be quick all the time.
+        With `always_healthy`, `/health` must be quick all the time.
         """
         settings = {
             "DEFAULT_PROMPT": PROMPT,
@@ -313,10 +313,10 @@ class Stage:
 
 
 def wait_until(condition: Callable[[], object], seconds: float, what: str) -> None:
-    """Waits.
+    """Waits until the condition holds.
 
     Raises:
-        TimeoutError: it has not come.
+        TimeoutError: it does not hold within `seconds`; the message names `what`.
     """
     deadline = time.monotonic() + seconds
     while not condition():
@@ -331,7 +331,7 @@ def work_left(server: Server) -> int:
 
 
 def gone_wrong(answer: Answer, every: int = 1) -> Callable[[str], Answer | None]:
-    """A fault for all people, and for every so many tasks of batches."""
+    """A fault for all people and for every `every`th task of a batch."""
 
     def fault(text: str) -> Answer | None:
         kind, _, number = text.partition(" ")
@@ -341,7 +341,7 @@ def gone_wrong(answer: Answer, every: int = 1) -> Callable[[str], Answer | None]
 
 
 def _group(group: int) -> list[int]:
-    """The processes of the group that have not ended."""
+    """The processes of the group that still run."""
     members = []
     for entry in Path("/proc").iterdir():
         try:

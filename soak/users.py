@@ -1,4 +1,4 @@
-"""Two hundred people who type prompts for two minutes."""
+"""A scenario: two hundred people type prompts for two minutes."""
 
 import random
 import statistics

@@ -1,1 +1,1 @@
-"""What tests, benchmarks and soak share: servers, stand-ins and data. Nothing here is a test."""
+"""Servers, stubs and data that tests, benchmarks and soak share. No test is here."""

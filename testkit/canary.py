@@ -1,4 +1,4 @@
-"""Servers on loopback for tests of fetching: they answer what a test says and remember what was asked."""
+"""Servers on loopback for tests of fetching. A test sets the answers; the server records the requests."""
 
 import socket
 import threading
@@ -21,7 +21,7 @@ class Asked:
 
 @dataclass(frozen=True)
 class Page:
-    """What is answered. `raw` is sent instead of a well-formed answer."""
+    """An answer of the server. If there is `raw`, it writes the whole answer instead."""
 
     body: bytes = b""
     content_type: str = "image/png"
@@ -36,7 +36,7 @@ def redirect(address: str, status: int = 302) -> Page:
 
 
 class FileServer:
-    """Answers `answer(request)`; by default a secret that no task may see."""
+    """Answers `answer(request)`. The default answer is a secret that no task may see."""
 
     def __init__(self, port: int, host: str) -> None:
         self.port = port
@@ -46,13 +46,13 @@ class FileServer:
         self.answer: Callable[[Asked], Page] = lambda asked: Page(b"the secret of the canary", "text/plain")
 
     def says(self, page: Page) -> None:
-        """Answers this page to everything."""
+        """Answers every request with this page."""
         self.answer = lambda asked: page
 
 
 @contextmanager
 def running(host: str = "127.0.0.1", port: int = 0) -> Iterator[FileServer]:
-    """A server that listens until the block ends. A connection counts even when it asks for nothing."""
+    """A server that listens until the block ends. It counts connections, also those without a request."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"

@@ -1,4 +1,4 @@
-"""Faults of a SQLite database, for as long as a block lasts, without being root."""
+"""Faults of a SQLite database. Each lasts as long as its block and needs no root."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -13,22 +13,22 @@ from llm_backend.storage import Database
 
 @contextmanager
 def full(database: Database) -> Iterator[None]:
-    """No connection of this process lets the file grow; SQLite says what it says of a full disk."""
+    """No connection of this process can let the file grow, so SQLite reports a full disk."""
 
     def limit(connection: Any, *_: Any) -> None:
-        connection.execute("PRAGMA max_page_count = 1")  # SQLite takes it as the present size
+        connection.execute("PRAGMA max_page_count = 1")  # SQLite raises it to the present size
 
     sa.event.listen(sa.Pool, "checkout", limit)
     try:
         yield
     finally:
         sa.event.remove(sa.Pool, "checkout", limit)
-        database.close()  # the limit is one of the connections, which are opened anew
+        database.close()  # the limit belongs to the connections: new ones have none
 
 
 @contextmanager
 def locked(file: Path) -> Iterator[None]:
-    """Another program has the write lock."""
+    """Another connection holds the write lock."""
     with closing(sqlite3.connect(file, isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
         yield

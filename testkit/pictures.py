@@ -31,7 +31,7 @@ def written(text: str, size: int = 28) -> Image.Image:
 
 
 def photograph(megapixels: int = 12, seed: int = 0) -> Image.Image:
-    """A noisy picture of 4:3, which compresses as badly as a photograph does."""
+    """A noisy 4:3 picture. It compresses as badly as a photograph."""
     width = round((megapixels * 1e6 * 4 / 3) ** 0.5)
     small = Image.effect_noise((width // 4, width * 3 // 16), 90)
     tint = random.Random(seed).randrange(256)

@@ -1,4 +1,4 @@
-"""A PostgreSQL for tests: started with an empty data folder on a port of its own, and ended."""
+"""A PostgreSQL server for tests, with an empty data folder and a port of its own."""
 
 import os
 import secrets
@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from glob import glob
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import psycopg
@@ -19,33 +20,37 @@ _START_SECONDS = 60
 
 
 @contextmanager
-def running_postgresql(folder: Path) -> Iterator[str]:
-    """The URL of a server that lasts as long as the block; skips where PostgreSQL is not installed."""
+def running_postgresql() -> Iterator[str]:
+    """The URL of a server that runs until the block ends. Without PostgreSQL the test is skipped."""
     initdb, postgres = _program("initdb"), _program("postgres")
     if initdb is None or postgres is None:
         pytest.skip("PostgreSQL is not installed: apt-get install postgresql")
-    as_user = _give_to_somebody(folder)
-    data = folder / "data"
-    subprocess.run(
-        [initdb, "-D", str(data), "-U", "tester", "-A", "trust", "-E", "UTF8", "--no-sync"],
-        check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **as_user,
-    )  # fmt: skip
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    options = ["-h", "127.0.0.1", "-p", str(port), "-k", str(folder), "-F", "-c", "max_connections=200"]
-    with (folder / "log").open("w") as log:
-        server = subprocess.Popen([postgres, "-D", str(data), *options], stdout=log, stderr=log, **as_user)
-    url = f"postgresql+psycopg://tester@127.0.0.1:{port}"
-    try:
-        _wait_for(url, server, folder / "log")
-        yield url
-    finally:
-        server.terminate()
-        server.wait(30)
+    with TemporaryDirectory(prefix="postgresql-") as name:
+        folder = Path(name)
+        as_user = _give_to_somebody(folder)
+        data = folder / "data"
+        subprocess.run(
+            [initdb, "-D", str(data), "-U", "tester", "-A", "trust", "-E", "UTF8", "--no-sync"],
+            check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **as_user,
+        )  # fmt: skip
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        options = ["-h", "127.0.0.1", "-p", str(port), "-k", name, "-F", "-c", "max_connections=200"]
+        with (folder / "log").open("w") as log:
+            server = subprocess.Popen(
+                [postgres, "-D", str(data), *options], stdout=log, stderr=log, **as_user
+            )
+        url = f"postgresql+psycopg://tester@127.0.0.1:{port}"
+        try:
+            _wait_for(url, server, folder / "log")
+            yield url
+        finally:
+            server.terminate()
+            server.wait(30)
 
 
 def new_database(server_url: str) -> str:
-    """The URL of an empty database."""
+    """Makes an empty database and gives its URL."""
     name = f"test_{secrets.token_hex(6)}"
     with psycopg.connect(_plain(server_url) + "/postgres", autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name}")  # type: ignore[arg-type, unused-ignore]
@@ -53,19 +58,19 @@ def new_database(server_url: str) -> str:
 
 
 def _program(name: str) -> str | None:
-    """PostgreSQL's programs are not on the PATH as Debian installs them."""
+    """The path of a program. Debian does not put PostgreSQL's programs on the PATH."""
     return shutil.which(name) or next(iter(sorted(glob(f"/usr/lib/postgresql/*/bin/{name}"))[-1:]), None)
 
 
 def _give_to_somebody(folder: Path) -> dict[str, Any]:
-    """PostgreSQL refuses to run as root: the folder then belongs to `nobody`, as whom it is started."""
+    """Gives the folder to `nobody` if we are root, because PostgreSQL refuses to run as root.
+
+    Returns the arguments that start a process as that user.
+    """
     if os.geteuid() != 0:
         return {}
     nobody = 65534
     os.chown(folder, nobody, nobody)
-    for parent in folder.parents:  # pytest's folders are for their owner alone
-        if parent.owner() == "root" and parent != parent.parent and "pytest" in parent.name:
-            parent.chmod(0o755)
     return {"user": nobody, "group": nobody}
 
 

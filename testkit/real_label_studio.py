@@ -16,7 +16,7 @@ Json = dict[str, Any]
 
 
 class LabelStudio(LabelStudioApi):
-    """A Label Studio with an empty database, and what these tests ask of its REST API."""
+    """A Label Studio with an empty database, and the calls of its REST API that the tests make."""
 
     def __init__(
         self, virtual_environment: Path, directory: Path, credentials: Credentials | None = None
@@ -43,7 +43,7 @@ class LabelStudio(LabelStudioApi):
             self._process.stop()
 
     def protected_copy(self, directory: Path) -> "LabelStudio":
-        """Another one with this one's projects that does not call local addresses; not started."""
+        """A copy with the same projects that refuses local addresses. It is not started yet."""
         copy = LabelStudio(self._executable.parents[1], directory, self.credentials)
         shutil.copytree(self._directory / "data", directory / "data")
         copy._calls_local_addresses = False
@@ -51,7 +51,7 @@ class LabelStudio(LabelStudioApi):
 
     @property
     def email(self) -> str:
-        """The first user."""
+        """The email address of the first user."""
         return self.credentials.email
 
     @property
@@ -65,7 +65,7 @@ class LabelStudio(LabelStudioApi):
         return self.credentials.token
 
     def personal_access_token(self) -> str:
-        """The personal access token of the first user, who may have only one; made at the first call."""
+        """The personal access token of the first user. A user may have only one: the first call makes it."""
         if not self._personal_access_token:
             self._post("/api/jwt/settings", {"api_tokens_enabled": True, "legacy_api_tokens_enabled": True})
             self._personal_access_token = str(self._post("/api/token/", {})["token"])
@@ -88,7 +88,7 @@ class LabelStudio(LabelStudioApi):
         return project
 
     def create_project_of_files(self, title: str, label_config: str, files: Sequence[Path]) -> int:
-        """A project with one task for each file, which is uploaded; returns its id."""
+        """Uploads the files into a new project, one task for each; returns its id."""
         project = self.new_project(title, label_config)
         for file in files:
             answer = self._session.post(
@@ -100,7 +100,7 @@ class LabelStudio(LabelStudioApi):
         return project
 
     def add_local_files(self, project: int, folder: str) -> Path:
-        """Makes a folder of Label Studio's machine a storage of the project; returns where to put files."""
+        """Makes a folder and connects it to the project as local storage; returns its path."""
         path = self._directory / "files" / folder
         path.mkdir(parents=True, exist_ok=True)
         storage = {"project": project, "path": str(path), "title": folder, "use_blob_urls": True}
@@ -108,12 +108,12 @@ class LabelStudio(LabelStudioApi):
         return path
 
     def model(self, project: int) -> Json:
-        """The project's connected model, whose `/setup` Label Studio asks again for this."""
+        """The project's connected model. To answer, Label Studio calls the model's `/setup`."""
         (model,) = self.models(project)
         return model
 
     def change_config(self, project: int, label_config: str) -> None:
-        """Saves another labeling config; Label Studio tells the model when it asks next."""
+        """Saves another labeling config. The model gets it with Label Studio's next request."""
         answer = self._session.patch(
             f"{self.url}/api/projects/{project}", json={"label_config": label_config}, timeout=60
         )
@@ -147,13 +147,13 @@ class LabelingPage:
         self.page = page
         page.goto(url)
         page.get_by_test_id("textarea-control").first.wait_for()
-        # The editor is drawn twice, from the list of tasks and from the whole task; what is typed before
-        # the second time is lost.
+        # The page draws the editor twice: from the list of tasks, then from the whole task. The second time
+        # drops what was typed before.
         page.wait_for_load_state("networkidle")
         switch = page.get_by_test_id("bottombar-auto-annotation-toggle")
         switch.wait_for(state="attached")
         if not switch.is_checked():
-            switch.dispatch_event("click")  # it is drawn by its label, and cannot be clicked itself
+            switch.dispatch_event("click")  # its label covers it, so a click does not reach it
 
     def ask(self, prompt: str) -> Json:
         """Types the prompt, or edits the one that is there, and presses Shift+Enter.
@@ -168,7 +168,7 @@ class LabelingPage:
         box.fill(prompt)
         with self.page.expect_response(is_interactive) as answer:
             box.press("Shift+Enter")
-        self.page.mouse.move(640, 700)  # away from the buttons that show while the mouse is over a text
+        self.page.mouse.move(640, 700)  # buttons show while the mouse is over a text
         return dict(answer.value.json())
 
     def submit(self) -> None:
@@ -178,7 +178,7 @@ class LabelingPage:
         answer.value.finished()
 
     def text(self, control: str) -> Locator:
-        """The text that stands in a TextArea; none when it is empty."""
+        """The text in a TextArea. If the TextArea is empty, the locator finds nothing."""
         return self._region(control).get_by_test_id("htx-textbox-content")
 
     def choice(self, label: str) -> Locator:
@@ -191,5 +191,5 @@ class LabelingPage:
 
 
 def is_interactive(response: Response) -> bool:
-    """Whether this answers an interactive request, such as Shift+Enter in the prompt makes."""
+    """Whether this answers an interactive request; Shift+Enter in the prompt makes one."""
     return bool(response.url.endswith("/interactive-annotating"))

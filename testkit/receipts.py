@@ -1,4 +1,4 @@
-"""Receipts as people photograph them: tinted, noisy, tilted, turned by EXIF, with totals that are known."""
+"""Pictures of receipts with known totals: tinted, noisy, tilted and turned by EXIF, as phones take them."""
 
 import random
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ _TURNED = {3: Image.Transpose.ROTATE_180, 6: Image.Transpose.ROTATE_90, 8: Image
 
 @dataclass(frozen=True)
 class Receipt:
-    """A picture's file, and what must be found in it. `orientation` is EXIF's; 1 means upright."""
+    """The file of a picture, and the total that OCR must find. `orientation` is EXIF's; 1 means upright."""
 
     file: bytes
     total: str
@@ -29,7 +29,7 @@ class Receipt:
 
 
 def make_receipts(number: int, seed: int = 1) -> list[Receipt]:
-    """So many different receipts, every fourth of them turned by EXIF; the same for the same seed."""
+    """`number` different receipts. EXIF turns every fourth. The same seed gives the same receipts."""
     draw = random.Random(seed)
     return [_receipt(draw, draw.choice([3, 6, 8]) if index % 4 == 3 else 1) for index in range(number)]
 

@@ -1,4 +1,4 @@
-"""Processes for tests and benchmarks: a stub LLM at a fixed latency, and the backend under gunicorn."""
+"""Processes for tests and benchmarks: a stub LLM with a fixed latency, and the backend under gunicorn."""
 
 import json
 import os
@@ -59,7 +59,7 @@ class Server:
         os.kill(self.pid, signal.SIGTERM)
 
     def exit_code(self, seconds: float) -> int:
-        """Waits for its end, at most so long."""
+        """Waits for the end of the master, at most so many seconds, and gives its exit code."""
         return self.process.wait(seconds)
 
     def kill(self) -> None:
@@ -67,16 +67,16 @@ class Server:
         os.killpg(self.pid, signal.SIGKILL)
 
     def get(self, path: str) -> Any:
-        """The JSON answer."""
+        """The answer to a GET, as JSON."""
         return json.loads(self.get_text(path))
 
     def get_text(self, path: str) -> str:
-        """The answer as text."""
+        """The answer to a GET, as text."""
         with urllib.request.urlopen(self.url + path, timeout=60) as answer:
             return str(answer.read().decode())
 
     def post(self, path: str, body: dict[str, Any]) -> Any:
-        """The JSON answer to the JSON body."""
+        """The answer to a POST of a JSON body, as JSON."""
         request = urllib.request.Request(
             self.url + path, json.dumps(body).encode(), {"Content-Type": "application/json"}
         )
@@ -86,9 +86,9 @@ class Server:
 
 @contextmanager
 def stub_llm(latency: float = 0.0, faults: str = "none") -> Iterator[str]:
-    """An OpenAI-compatible server in a process of its own that needs `latency` seconds for an answer.
+    """An OpenAI-compatible server in a process of its own. It answers after `latency` seconds.
 
-    `faults` is explained in `testkit.stub_process`.
+    `testkit.stub_process` explains `faults`.
     """
     command = [sys.executable, "-m", "testkit.stub_process", str(latency), faults]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
@@ -111,10 +111,10 @@ def backend(
     model_dir: Path | None = None,
     **variables: str,
 ) -> Iterator[Server]:
-    """The backend with one worker under gunicorn, asking the stub; its state is in `model_dir`.
+    """Runs the backend until the block ends: one worker under gunicorn, which asks the stub.
 
-    All that is printed goes to the end of the file `output`, if there is one; `program` may be another than
-    gunicorn, and `prefix` is a command that runs the command that follows it.
+    The backend keeps its state in `model_dir`. It appends its output to the file `output`, if there is one.
+    `program` replaces gunicorn. `prefix` is a command that runs the command after it, such as `unshare`.
     """
     with TemporaryDirectory() as scratch:
         port = _free_port()

@@ -1,8 +1,10 @@
-"""Label Studio's API on loopback, as far as `--check` asks for it, with the answers that 1.23.2 gives."""
+"""Label Studio's API on loopback, as far as the backend asks for it, with the answers that 1.23.2 gives."""
 
 import base64
 import json
+import re
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -33,7 +35,9 @@ ACCESS_TOKEN = json_web_token(token_type="access", exp=8_102_742_015)
 class StubLabelStudio:
     """One user and some projects. `refusal` is what it says of every token; `blocked` are local addresses.
 
-    Its `url` may be given a path, below which it then is.
+    Its `url` may be given a path, below which it then is. `failures` has a status for each path that fails.
+    Access tokens last `lifetime` seconds; of those in `given` it takes only the newest. `asked` has method
+    and path of each request.
     """
 
     def __init__(self, url: str) -> None:
@@ -45,6 +49,11 @@ class StubLabelStudio:
         self.refusal = ""
         self.blocked = False
         self.created: list[Json] = []
+        self.predictions: list[Json] = []
+        self.failures: dict[str, int] = {}
+        self.lifetime = 300
+        self.given: list[str] = []
+        self.asked: list[tuple[str, str]] = []
 
     def add(self, label_config: str, model_url: str, model_version: str = "", **model: Any) -> int:
         """A project of two tasks with a connected model, as connecting makes it; returns its id."""
@@ -75,15 +84,45 @@ class StubLabelStudio:
 
     def answer(self, method: str, path: str, query: dict[str, str], body: Any, token: str) -> tuple[int, Any]:
         """Status and JSON of the answer."""
+        self.asked.append((method, path))
+        if path in self.failures:
+            return self.failures[path], _error(self.failures[path], "It fails")
         if path == "/api/version":
             return 200, {"release": "1.23.2", "label-studio-os-package": {"version": "1.23.2"}}
         if path == "/api/token/refresh":
-            return (401, _error(401, self.refusal)) if self.refusal else (200, {"access": ACCESS_TOKEN})
-        if token not in (f"Token {LEGACY_TOKEN}", f"Bearer {ACCESS_TOKEN}"):
+            return (401, _error(401, self.refusal)) if self.refusal else (200, {"access": self._new_token()})
+        if token not in (f"Token {LEGACY_TOKEN}", *(f"Bearer {newest}" for newest in self.given[-1:])):
             return 401, _error(401, "Invalid token.")
         if self.refusal:
             return 401, _error(401, self.refusal)
-        return self._connect(body) if method == "POST" else self._list(path, query)
+        if method == "GET":
+            return self._list(path, query)
+        return self._import(path, body) if path.endswith("/import/predictions") else self._connect(body)
+
+    def _new_token(self) -> str:
+        expires = int(time.time()) + self.lifetime
+        self.given.append(json_web_token(token_type="access", exp=expires, number=len(self.given)))
+        return self.given[-1]
+
+    def _import(self, path: str, body: list[Json]) -> tuple[int, Any]:
+        known = {task["id"] for task in self.tasks.get(int(path.split("/")[3]), [])}
+        if not {prediction["task"] for prediction in body} <= known:
+            return 400, _error(400, "Validation error")
+        self.predictions += body
+        return 201, {"created": len(body)}
+
+    def _tasks(self, project: int, query: dict[str, str]) -> tuple[int, Any]:
+        included = json.loads(query.get("query", "{}")).get("selectedItems", {}).get("included")
+        chosen = [
+            task | {"predictions": [one for one in self.predictions if one["task"] == task["id"]]}
+            for task in self.tasks.get(project, [])
+            if included is None or task["id"] in included
+        ]
+        size = int(query.get("page_size", "100"))
+        start = (int(query.get("page", "1")) - 1) * size
+        if start and start >= len(chosen):
+            return 404, _error(404, "Invalid page.")
+        return 200, {"total": len(chosen), "tasks": chosen[start : start + size]}
 
     def _connect(self, body: Json) -> tuple[int, Any]:
         if self.blocked:
@@ -99,13 +138,16 @@ class StubLabelStudio:
         page = self.projects[start : start + int(query.get("page_size", "100"))]
         if path == "/api/projects" and start and not page:
             return 404, _error(404, "Invalid page.")
+        if path == "/api/tasks":
+            return self._tasks(project, query)
+        if one := re.fullmatch(r"/api/projects/(\d+)", path):
+            found = [item for item in self.projects if item["id"] == int(one[1])]
+            return (200, found[0]) if found else (404, _error(404, "No Project matches the given query."))
         lists: dict[str, Any] = {
             "/api/current-user/whoami": {"id": 1, "email": "admin@example.com"},
             "/api/projects": {"count": len(self.projects), "next": None, "previous": None, "results": page},
-            "/api/projects/1": self.projects[-1] if self.projects else None,
             "/api/ml": self.models.get(project, []),
             "/api/webhooks": self.webhooks.get(project, []),
-            "/api/tasks": {"total": 1, "tasks": self.tasks.get(project, [])},
         }
         return (200, lists[path]) if path in lists else (404, _error(404, f"Not found: {path}"))
 

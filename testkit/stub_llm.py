@@ -1,4 +1,4 @@
-"""An OpenAI-compatible server on loopback that says what a test tells it and remembers what it was asked."""
+"""An OpenAI-compatible server on loopback. A test sets the answers; the server records the calls."""
 
 import json
 import socket
@@ -25,9 +25,10 @@ class Call:
 
 @dataclass(frozen=True)
 class Answer:
-    """What the stub answers with, after `delay` seconds. `raw` bytes are sent instead of the JSON body.
+    """An answer of the stub, after `delay` seconds. `raw` bytes replace the JSON body.
 
-    With `end` it is cut off in the `middle` of its body, or its body is repeated and `never` ends.
+    With `reset` the stub resets the connection instead. With `end="middle"` it sends half of the body, with
+    `end="never"` it repeats the body until the client leaves.
     """
 
     status: int = 200
@@ -51,12 +52,12 @@ def completion(*texts: str | None, finish_reason: str = "stop") -> Answer:
 
 
 def failure(status: int, message: str = "no", headers: dict[str, str] | None = None, **error: Any) -> Answer:
-    """An error as OpenAI's API has it; `error` adds `code`, `param` and the like."""
+    """An error in the form of OpenAI's API. `error` adds fields such as `code` and `param`."""
     return Answer(status, {"error": {"message": message, "type": "error", **error}}, headers or {})
 
 
 class StubLLM:
-    """Answers `reply` to everything, or what `answer` (a function of the call) returns."""
+    """Answers every call with `answer(call)`, and keeps the calls."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -64,13 +65,13 @@ class StubLLM:
         self.reset()
 
     def reset(self) -> None:
-        """Forgets the calls and what it was told to say."""
+        """Drops the calls and goes back to the default answer."""
         with self._lock:
             self.calls: list[Call] = []
             self.answer: Callable[[Call], Answer] = lambda call: completion("Sarcastic")
 
     def says(self, *answers: Answer | str) -> None:
-        """Gives these answers in turn, the last one for ever."""
+        """Gives these answers one after the other, then the last one for ever."""
         queue = [completion(answer) if isinstance(answer, str) else answer for answer in answers]
 
         def next_answer(call: Call) -> Answer:
@@ -80,7 +81,7 @@ class StubLLM:
         self.answer = next_answer
 
     def take(self, call: Call) -> Answer:
-        """Remembers the call and decides the answer."""
+        """Keeps the call and gives the answer."""
         with self._lock:
             self.calls.append(call)
         return self.answer(call)
@@ -119,7 +120,7 @@ def running_stub() -> Iterator[StubLLM]:
             self.end_headers()
             self.close_connection = answer.end != "whole"
             self.wfile.write(payload[: len(payload) // 2] if answer.end == "middle" else payload)
-            while answer.end == "never":  # until the client has enough of it
+            while answer.end == "never":  # until the client leaves
                 self.wfile.write(payload)
 
         def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name

@@ -1,8 +1,8 @@
 """An OpenAI-compatible server: `python -m testkit.stub_process SECONDS [FAULTS]` prints its address.
 
-FAULTS is `some` (every 10th completion fails, every 50th hangs, by the number that the task's text ends in)
-or `limit` (429 with Retry-After 2 for 10 seconds from the first call). A call of the model `count` is not
-one: it is answered with the number of calls so far.
+With `some` as FAULTS every 10th task fails and every 50th hangs, by the number at the end of the task's text.
+With `limit` every call gets a 429 with Retry-After 2, for 10 seconds from the first call. A call for the
+model `count` gets the number of calls so far, and is not counted.
 """
 
 import dataclasses

@@ -11,6 +11,7 @@ from flask.testing import FlaskClient
 from llm_backend.server.app import create_app
 from llm_backend.services import Services, make_services
 from llm_backend.settings import Settings, load_settings
+from llm_backend.storage import Database, Jobs
 from model import InteractiveLLM
 from testkit.postgresql import new_database, running_postgresql
 from testkit.stub_llm import StubLLM, running_stub
@@ -79,9 +80,9 @@ def stub(_running_stub: StubLLM) -> StubLLM:
 
 
 @pytest.fixture(scope="session")
-def postgresql_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def postgresql_server() -> Iterator[str]:
     """A PostgreSQL of Debian's package on loopback, with an empty data folder; the URL without a database."""
-    with running_postgresql(tmp_path_factory.mktemp("postgresql")) as url:
+    with running_postgresql() as url:
         yield url
 
 
@@ -89,6 +90,37 @@ def postgresql_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]
 def postgresql_url(postgresql_server: str) -> str:
     """An empty PostgreSQL database."""
     return new_database(postgresql_server)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
+    """An empty database of each kind."""
+    url = None if request.param == "sqlite" else request.getfixturevalue("postgresql_url")
+    database = Database(url, tmp_path)
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def jobs(database: Database) -> Jobs:
+    """The work list in it."""
+    return Jobs(database)
+
+
+class Clocks:
+    """What a database on SQLite takes for the time; a test sets it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.wall, self.steady = 1_000_000.0, 5_000.0
+        self.database = Database(None, folder, clock=lambda: self.wall, steady=lambda: self.steady)
+
+
+@pytest.fixture
+def clocks(tmp_path: Path) -> Iterator[Clocks]:
+    """A database whose clocks the test sets."""
+    clocks = Clocks(tmp_path)
+    yield clocks
+    clocks.database.close()
 
 
 @pytest.fixture

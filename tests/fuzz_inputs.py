@@ -24,15 +24,14 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from llm_backend.errors import BackendError
-from llm_backend.label_studio.files import is_label_studio_file, origin_of
-from llm_backend.reading import FileReader, ImageOptions, LabelStudio
+from llm_backend.label_studio.files import LabelStudio, is_label_studio_file, origin_of
+from llm_backend.reading import FileReader, TaskFiles
 from llm_backend.reading.pictures import Limits, prepare_pictures
 from llm_backend.settings import load_settings
 from testkit.canary import FileServer, Page, running
 from testkit.pictures import encoded
 
 _LIMITS = Limits(max_side=64, max_pages=3, max_pixels=1_000_000)
-_IMAGES = ImageOptions("vision", ("eng",), max_side=64, max_pages=3)
 _ROUND = settings(
     max_examples=200,
     database=None,
@@ -119,15 +118,20 @@ def _loopback_only(host: Any, port: Any, *args: Any, **kwargs: Any) -> Any:
     return _getaddrinfo(host, port, *args, **kwargs)
 
 
+def _pictures(files: TaskFiles, value: str) -> object:
+    return files.pictures([value], max_side=_LIMITS.max_side, max_pages=_LIMITS.max_pages)
+
+
 class Fuzzer:
     """What is tried, and what came out."""
 
     def __init__(self, server: FileServer, reader: FileReader) -> None:
+        label_studio = LabelStudio(server.url, "token", "1")
         self.outcomes: Counter[str] = Counter()
         self._server = server
-        self._reader = reader
         self._seeds = _seeds()
-        self._label_studio = LabelStudio(server.url, "token", "1")
+        self._label_studio = label_studio
+        self._files, self._public = reader.files_for(label_studio), reader.files_for(None)
 
     def targets(self) -> list[Callable[[], None]]:
         """Each tries some hundred inputs when it is called."""
@@ -147,7 +151,7 @@ class Fuzzer:
         @given(randoms, st.sampled_from(["data:image/png;base64,", "data:;base64,", "", "data:image/x,"]))
         def in_the_task(draw: random.Random, head: str) -> None:
             value = head + base64.b64encode(_mutated(self._seeds, draw)).decode()
-            self._try("data", lambda: self._reader.pictures([value], _IMAGES, None))
+            self._try("data", lambda: _pictures(self._public, value))
 
         @given(
             st.one_of(st.text(max_size=80), st.sampled_from(values)), st.text(max_size=20), st.integers(0, 60)
@@ -155,8 +159,8 @@ class Fuzzer:
         def addresses(value: str, more: str, at: int) -> None:
             address = value[:at] + more + value[at:]
             self._server.answer = lambda asked: Page(self._seeds[1])
-            self._try("address", lambda: self._reader.pictures([address], _IMAGES, self._label_studio))
-            self._try("address", lambda: self._reader.text_at(address, self._label_studio))
+            self._try("address", lambda: _pictures(self._files, address))
+            self._try("address", lambda: self._files.text_at(address))
             origin_of(address)
             is_label_studio_file(address, self._label_studio)
 
@@ -165,8 +169,8 @@ class Fuzzer:
             raw = _mutated(answers, draw)
             self._server.answer = lambda asked: Page(raw=lambda out: out.write(raw))
             address = self._server.url + path.format(n=number)
-            self._try("answer", lambda: self._reader.pictures([address], _IMAGES, self._label_studio))
-            self._try("answer", lambda: self._reader.text_at(address, self._label_studio))
+            self._try("answer", lambda: _pictures(self._files, address))
+            self._try("answer", lambda: self._files.text_at(address))
 
         return [_ROUND(target) for target in (pictures, anything, in_the_task, addresses, answered)]
 

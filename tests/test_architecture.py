@@ -47,6 +47,14 @@ def test_the_package_does_not_know_its_users(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", MODULES, ids=module_id)
+def test_only_one_package_calls_label_studio(path: Path) -> None:
+    """The SDK's client and httpx are its business; others take label_studio_sdk for labeling configs only."""
+    doors = ("label_studio_sdk.client.", "label_studio_sdk.core.", "httpx.")
+    imported = [name for name in imported_modules(path) if f"{name}.".startswith(doors)]
+    assert not imported or path.parent.name == "label_studio"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=module_id)
 def test_only_settings_reads_the_environment(path: Path) -> None:
     """The environment is mentioned in `settings.py` and nowhere else."""
     assert bool(environment_uses(path)) == (path.name == "settings.py")

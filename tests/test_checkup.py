@@ -18,7 +18,6 @@ from werkzeug.serving import make_server
 from llm_backend.checkup import LONGEST_SECONDS, Finding, check
 from llm_backend.checkup.findings import found, ok, one_line, summary, warning
 from llm_backend.settings import PROJECT_ROOT, Settings
-from llm_backend.storage.work import NewTask, new_job
 from testkit.stub_label_studio import (
     ACCESS_TOKEN,
     BLOCKED,
@@ -30,6 +29,7 @@ from testkit.stub_label_studio import (
     running_label_studio,
 )
 from testkit.stub_llm import StubLLM, failure
+from testkit.work import submit, tasks
 from tests.conftest import CLASSIFICATION, MakeApp
 
 NOBODY = "1"  # a port on which nothing listens, because it is reserved for a service of 1988
@@ -79,9 +79,9 @@ def failures(findings: list[Finding]) -> list[str]:
 
 def version(make_settings: MakeSettings, config: str = CLASSIFICATION) -> str:
     """The model version of a project that has nothing but the default prompt."""
-    from llm_backend.asking.plan import make_plan
+    from llm_backend.asking.shape import Shapes
 
-    return make_plan(make_settings(DEFAULT_PROMPT="Is it sarcastic?"), config, {}, None).model_version
+    return Shapes(make_settings(DEFAULT_PROMPT="Is it sarcastic?")).shape(config, {}, None).model_version
 
 
 def test_all_is_well(
@@ -206,7 +206,6 @@ def test_what_is_wrong_with_a_token(
     assert not token or token not in text(findings)
 
 
-@pytest.mark.filterwarnings("ignore::pydantic.PydanticDeprecatedSince20")  # label-studio-sdk's own
 def test_a_personal_access_token_is_taken(run: Check) -> None:
     """It is told which kind it is."""
     assert "takes the personal access token of admin@example.com" in text(
@@ -214,15 +213,13 @@ def test_a_personal_access_token_is_taken(run: Check) -> None:
     )
 
 
-@pytest.mark.filterwarnings("ignore::pydantic.PydanticDeprecatedSince20")  # label-studio-sdk's own
-def test_label_studio_below_a_path(run: Check, label_studio: StubLabelStudio, make_backend: MakeApp) -> None:
-    """With a personal access token, too, it is found there, by the check and by deliveries."""
+def test_label_studio_below_a_path(run: Check, label_studio: StubLabelStudio) -> None:
+    """With a personal access token, too, it is found there."""
     label_studio.url += "/labels"
     label_studio.add(CLASSIFICATION, OURS, auto_update=False)
     variables = {"LABEL_STUDIO_URL": label_studio.url, "LABEL_STUDIO_API_KEY": PERSONAL_TOKEN}
 
     assert failures(run(**variables)) == []
-    assert make_backend(**variables).services.delivery._has_project(CREATED)
 
 
 @contextmanager
@@ -527,7 +524,7 @@ def test_what_hangs_is_given_up() -> None:
 
 
 def test_all_of_it_ends_in_time() -> None:
-    """What `--help` and the README promise: five minutes besides the completion."""
+    """What `--help` and docs/troubleshooting.md promise: five minutes besides the completion."""
     assert LONGEST_SECONDS <= 300
 
 
@@ -564,16 +561,8 @@ def test_the_command_succeeds_and_takes_no_work(
     stub: StubLLM, label_studio: StubLabelStudio, make_backend: MakeApp, tmp_path: Path
 ) -> None:
     """It exits with 0, prints no secret, and leaves alone what a server with the same state has to do."""
-    work = make_backend().services.work
-    job = new_job(
-        "1.5",
-        model_version="v",
-        label_config=CLASSIFICATION,
-        extra_params={},
-        prompt="p",
-        submitted_at=work.now(),
-    )
-    work.submit(job, [NewTask("1:a", 1, {"text": "a"})], work.now() - 1)
+    jobs = make_backend().services.jobs
+    job_id = submit(jobs, tasks(1))
     label_studio.add(CLASSIFICATION, OURS, auto_update=False)
     label_studio.projects[0]["title"] = "Größe"
     done = run_process(
@@ -592,7 +581,7 @@ def test_the_command_succeeds_and_takes_no_work(
     assert "sk-secret" not in done.stdout
     assert LEGACY_TOKEN not in done.stdout
     assert len(stub.calls) == 1
-    assert len(work.lease(job.id, "a server", 10, 30)) == 1
+    assert len(jobs.tasks.lease(job_id, "a server", 10, 30)) == 1
 
 
 def test_the_command_fails_with_all_problems(tmp_path: Path) -> None:

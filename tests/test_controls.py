@@ -1,23 +1,32 @@
 """Every kind of control: its schema, what it takes of an answer, and regions that Label Studio accepts."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llm_backend.asking.prompts import controls_message, sections_of
+from llm_backend.asking.prompts import controls_message, wording
+from llm_backend.asking.shape import Shapes, shape_from_json
 from llm_backend.errors import LabelingConfigError
 from llm_backend.label_studio.regions import build_prediction
 from llm_backend.labeling.config import LabelingConfig, parse_labeling_config
-from llm_backend.labeling.controls import Control, Label, Labels, response_format
+from llm_backend.labeling.controls import CONTROLS, Control, Finding, Form, Label, Pick
+from llm_backend.labeling.controls.base import last_of
+from llm_backend.labeling.controls.free_text import own_line
+from llm_backend.labeling.controls.labels import Labels
 from llm_backend.labeling.replies import values_from_replies
-from llm_backend.values import Json, Reply
+from llm_backend.labeling.schema import response_format
+from llm_backend.labeling.tag import Tag
+from llm_backend.reading import READABLE
+from llm_backend.settings import load_settings
+from llm_backend.values import ControlValue, ControlValues, Json, Reply
 
-EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+ROOT = Path(__file__).resolve().parent.parent
 TEXT = "Anna met Bob in Paris. Bob likes Paris 😀 and Anna-Lena."
 TREE = (
     '<Choice value="Food"><Choice value="Fruit" alias="f"><Choice value="Apple"/></Choice>'
@@ -25,14 +34,28 @@ TREE = (
 )
 
 
+def view(control: str) -> str:
+    """The XML of a labeling config with a prompt and this control."""
+    return (
+        '<View><Text name="text" value="$text"/><Text name="second" value="$second"/>'
+        f'<TextArea name="prompt" toName="text"/>{control}</View>'
+    )
+
+
 def config(control: str, fill: str = "all") -> LabelingConfig:
     """A labeling config with a prompt and this control."""
-    return parse_labeling_config(
-        '<View><Text name="text" value="$text"/><Text name="second" value="$second"/>'
-        f'<TextArea name="prompt" toName="text"/>{control}</View>',
-        "prompt",
-        fill,
-    )
+    return parse_labeling_config(view(control), "prompt", fill, READABLE)
+
+
+def stored(control: str) -> tuple[Control, ...]:
+    """The controls of a shape that a job has stored."""
+    shapes = Shapes(load_settings({"OPENAI_API_KEY": "sk-test", "FILL": "all"}, env_file=None))
+    return shape_from_json(shapes.shape(view(control), {}, "p").as_json()).controls
+
+
+def predicted(values: ControlValues) -> Json:
+    """The prediction that these values make."""
+    return build_prediction("prompt", "text", "p", values, "m")
 
 
 def filled(control: str, answer: Any, data: Json | None = None) -> list[Any]:
@@ -41,7 +64,7 @@ def filled(control: str, answer: Any, data: Json | None = None) -> list[Any]:
     controls = tuple(item.for_task(data or {}, lambda source: source.name) for item in parsed.controls)
     reply = Reply(json.dumps({"x": answer}))
     values = values_from_replies(controls, [reply], TEXT, form="json")
-    prediction = build_prediction(parsed, "p", values, "m")
+    prediction = predicted(values)
     assert parsed.interface.validate_prediction(prediction, return_errors=True) == []
     return [region["value"] for region in prediction["result"][1:]]
 
@@ -230,57 +253,6 @@ ALL = (
 )  # fmt: skip
 
 
-def subschemas(schema: Json) -> Iterator[Json]:
-    """The schema and all schemas in it."""
-    yield schema
-    for inner in (*schema.get("properties", {}).values(), *schema.get("anyOf", ())):
-        yield from subschemas(inner)
-    if "items" in schema:
-        yield from subschemas(schema["items"])
-
-
-def test_the_schema_keeps_to_what_all_strict_modes_know() -> None:
-    """Every property is required and named after its control, texts come first, and no keyword is exotic."""
-    parsed = config(ALL)
-    asked = response_format(parsed.controls)
-    assert (asked["type"], asked["json_schema"]["strict"]) == ("json_schema", True)
-    schema = asked["json_schema"]["schema"]
-    assert list(schema["properties"])[:3] == ["response", "note", "c9"]
-    assert set(schema["properties"]) == {control.name for control in parsed.controls}
-    for part in subschemas(schema):
-        assert set(part) <= {
-            "type",
-            "enum",
-            "anyOf",
-            "items",
-            "properties",
-            "required",
-            "additionalProperties",
-        }
-        if part.get("type") == "object":
-            assert part["required"] == list(part["properties"])
-            assert part["additionalProperties"] is False
-
-
-def test_the_schema_shows_values_and_never_aliases() -> None:
-    """An alias may be a number that tells a model nothing."""
-    schema = json.dumps(response_format(config(ALL).controls))
-    assert '"Good"' in schema
-    assert '"g"' not in schema
-    assert '"Food > Fruit > Apple"' in schema
-
-
-def test_more_labels_than_a_schema_takes_are_plain_strings() -> None:
-    """Azure takes 500 values in all; what is beyond is checked when it comes back."""
-    many = "".join(f'<Choice value="label {number}"/>' for number in range(400))
-    two = f'<Choices name="a" toName="text">{many}</Choices><Choices name="x" toName="text">{many}</Choices>'
-    properties = response_format(config(two).controls)["json_schema"]["schema"]["properties"]
-    assert len(properties["a"]["enum"]) == 400
-    assert properties["x"] == {"type": "string"}
-    assert filled(two, "label 399") == [{"choices": ["label 399"]}]
-    assert filled(two, "label 400") == []
-
-
 def names(control: str, fill: str = "default") -> set[str]:
     """The controls that are filled."""
     return {item.name for item in config(control, fill).controls}
@@ -301,9 +273,11 @@ def test_which_controls_are_filled() -> None:
 
 def test_what_a_person_is_to_fill_stays_empty() -> None:
     """The Taxonomy and the Rating of the response-evaluation example are filled only when asked for."""
-    xml = (EXAMPLES / "response-evaluation" / "label_config.xml").read_text()
-    assert [item.name for item in parse_labeling_config(xml, "prompt").controls] == ["response"]
-    everything = {item.name for item in parse_labeling_config(xml, "prompt", "all").controls}
+    xml = (ROOT / "examples" / "response-evaluation" / "label_config.xml").read_text()
+    assert [item.name for item in parse_labeling_config(xml, "prompt", "default", READABLE).controls] == [
+        "response"
+    ]
+    everything = {item.name for item in parse_labeling_config(xml, "prompt", "all", READABLE).controls}
     assert everything == {"response", "evals", "rating"}
 
 
@@ -332,7 +306,7 @@ def test_labels_are_filled_on_a_text_only() -> None:
     xml = LABELS.replace('toName="text"', 'toName="page"')
     page = '<View><HyperText name="page" value="$page"/><TextArea name="prompt" toName="page"/>'
     with pytest.raises(LabelingConfigError, match="nothing to fill"):
-        parse_labeling_config(f"{page}{xml}</View>", "prompt", "all")
+        parse_labeling_config(f"{page}{xml}</View>", "prompt", "all", READABLE)
 
 
 answers = st.recursive(
@@ -364,16 +338,217 @@ def test_any_json_gives_a_valid_prediction(control: str, answer: Any) -> None:
             assert len(value["choices"]) == 1
 
 
-@pytest.mark.parametrize("form", ["json", "lines"])
-def test_every_kind_of_control_is_described_to_the_model(form: str) -> None:
-    """All kinds have their part in the template, with headers, hints and labels, and without aliases."""
+def test_the_description_of_every_kind_stays_what_it_is() -> None:
+    """To the byte, with headers, hints and labels, and without aliases; a job can store every kind."""
     hinted = SINGLE.replace('value="Bad"', 'value="Bad" hint="when it is {bad}"').replace('"x"', '"h"')
     more = "".join(item.replace('"x"', f'"d{number}"') for number, item in enumerate((TIME, MOMENT)))
-    controls = config(f'{ALL}{more}<Header value="$question"/>{hinted}').controls
-    assert {type(control) for control in controls} == set(Control.__subclasses__())
-    template = (EXAMPLES.parent / "prompt_templates" / "controls.txt").read_text()
-    message = controls_message(sections_of(template), controls, {"question": "Is it well done?"}, form=form)
-    assert message.role == "system"
-    for said in ("Is it well done?", "Bad (when it is {bad})", "Apple", "1 to 4", "in steps of 0.5", "Place"):
-        assert said in message.content
-    assert "PER" not in message.content
+    described = config(f'{ALL}{more}<Header value="$question"/>{hinted}').controls
+    assert {type(control) for control in described} == set(CONTROLS.values())
+    assert stored(ALL) == config(ALL).controls
+    controls = [control.for_task({}, lambda source: f"the {source.name} {{x}}") for control in described]
+    forms: tuple[Form, ...] = ("json", "lines")
+    for form in forms:
+        message = controls_message(wording(controls, form), controls, {"question": "Is it well done?"})
+        expected = (ROOT / "tests" / "descriptions" / f"{form}.txt").read_text()
+        assert (message.role, message.content) == ("system", expected)
+
+
+# A control of each kind with values of it, as `from_regions` gives them.
+VALUES: dict[str, tuple[str, st.SearchStrategy[Any]]] = {
+    "textarea": (
+        '<TextArea name="x" toName="text"/>',
+        st.lists(st.text().filter(str.strip), max_size=3),
+    ),
+    "choices": (MULTIPLE, st.lists(st.sampled_from(["g", "Bad"]), unique=True).map(sorted)),
+    "taxonomy": (
+        TAXONOMY,
+        st.lists(
+            st.sampled_from([["Food"], ["Food", "f"], ["Food", "f", "Apple"], ["Other"]]), unique_by=tuple
+        ).map(sorted),
+    ),
+    "rating": (RATING, st.none() | st.integers(1, 4)),
+    "number": (NUMBER, st.none() | st.integers(2, 20).map(lambda halves: halves / 2)),
+    "datetime": (MOMENT, st.none() | st.datetimes().map(lambda moment: moment.strftime("%Y-%m-%dT%H:%M"))),
+    "pairwise": (PAIRWISE, st.sampled_from([None, "left", "right"])),
+    "labels": (
+        LABELS,
+        st.lists(
+            st.tuples(st.integers(0, 9), st.integers(10, len(TEXT)), st.sampled_from(["PER", "Place"])),
+            unique=True,
+        ).map(lambda pieces: [list(piece) for piece in sorted(pieces)]),
+    ),
+}
+
+
+def regions_of(control: Control, value: Any) -> list[Json]:
+    """The regions of a prediction that fills the control with this value, among those of others."""
+    items = value if isinstance(value, list) else [] if value is None else [value]
+    picks = [tuple(item) if isinstance(item, list) else item for item in items]
+    values = [
+        ControlValue(control.name, control.kind, made) for made, _ in control.region_values(picks, TEXT)
+    ]
+    regions: list[Json] = predicted(ControlValues(tuple(values)))["result"]
+    return regions
+
+
+@settings(deadline=None)
+@given(st.data())
+def test_regions_give_back_the_values_that_they_were_made_from(data: st.DataObject) -> None:
+    """For every registered kind; a value agrees with itself, and with another as that does with it."""
+    assert set(VALUES) == set(CONTROLS)
+    for xml, strategy in VALUES.values():
+        [control] = config(xml).controls
+        one, other = data.draw(strategy), data.draw(strategy)
+        assert control.from_regions(regions_of(control, one)) == one
+        assert control.agrees(one, one)
+        assert control.agrees(one, other) == control.agrees(other, one)
+
+
+malformed = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=3) | st.just(10**400),
+    lambda inner: st.lists(inner, max_size=3)
+    | st.dictionaries(
+        st.sampled_from(
+            "text choices taxonomy rating number datetime selected labels start end".split()  # noqa: SIM905
+        ),
+        inner,
+        max_size=4,
+    ),
+    max_leaves=6,
+)  # fmt: skip
+
+
+@settings(deadline=None)
+@given(st.lists(malformed, max_size=3), st.sampled_from(sorted(VALUES)))
+def test_malformed_regions_break_nothing(values: list[Any], kind: str) -> None:
+    """Whatever stands in a region, it says nothing or something that can be compared and stored."""
+    [control] = config(VALUES[kind][0]).controls
+    said = control.from_regions([*values, *({"from_name": "x", "value": value} for value in values)])
+    assert json.loads(json.dumps(said, allow_nan=False)) == said
+    assert control.agrees(said, said)
+    empty = control.from_regions([])
+    assert empty in (None, [])
+    assert control.agrees(said, empty) == control.agrees(empty, said)
+
+
+@pytest.mark.parametrize(
+    ("xml", "one", "other", "same"),
+    [
+        (VALUES["textarea"][0], ["Two  words\n"], ["Two words"], True),
+        (VALUES["textarea"][0], ["Two words"], ["two words"], False),
+        (MULTIPLE, ["Bad", "g"], ["Bad"], False),
+        (NUMBER, 0.1 + 0.2, 0.3, True),
+        (NUMBER, 0.3, None, False),
+        (RATING, 3, 4, False),
+        (MOMENT, "2026-01-31", "2026-01-31T00:00", True),
+        (MOMENT, "2026-01-31", "2026-01-30", False),
+        (GERMAN, "31.01.2026", "2026-01-31", True),
+        (TIME, "9:30", "09:30", True),
+        (TIME, "9:30", None, False),
+        (DATE, "soon", "later", False),
+    ],
+)
+def test_what_means_the_same_agrees(xml: str, one: Any, other: Any, same: bool) -> None:
+    """How a value is written does not matter, as long as it says the same."""
+    [control] = config(xml).controls
+    assert control.agrees(one, other) == same
+
+
+def test_of_several_submissions_the_last_one_counts() -> None:
+    """Where only one value can be; no stars and an empty date say nothing."""
+    [rating], [moment] = config(RATING).controls, config(MOMENT).controls
+    regions = [
+        {"from_name": "x", "value": value} for value in ({"rating": 2}, {"rating": 3}, {"datetime": ""})
+    ]
+    assert rating.from_regions(regions) == 3
+    assert rating.from_regions([*regions, {"from_name": "x", "value": {"rating": 0}}]) is None
+    assert moment.from_regions(regions) is None
+
+
+@pytest.mark.parametrize(
+    "control",
+    [
+        RATING.replace("4", "nan"),
+        RATING.replace("4", "1e9"),
+        NUMBER.replace("10", "inf"),
+        NUMBER.replace("0.5", "1e-320"),
+        NUMBER.replace("0.5", "-1"),
+        GERMAN.replace("%m", "%d"),
+    ],
+)
+def test_odd_attributes_break_nothing(control: str) -> None:
+    """What no number or format should be gives a schema of a usual size, and a reply is still read."""
+    [parsed] = config(control).controls
+    assert len(json.dumps(response_format([parsed]))) < 2000
+    assert parsed.fields() is not None
+    parsed.read("3", TEXT)
+
+
+def test_stars_that_cannot_be_given_are_left_alone() -> None:
+    """No page shows fewer stars than one."""
+    parsed = config(SINGLE + RATING.replace("4", "-2").replace('"x"', '"y"'))
+    assert [control.name for control in parsed.controls] == ["x"]
+    assert "maxRating" in parsed.left_alone[0]
+
+
+@dataclass(frozen=True)
+class Dial(Control):
+    """A control that Label Studio does not have: one of a few colors."""
+
+    colors: tuple[str, ...]
+
+    kind: ClassVar[str] = "dial"
+
+    @classmethod
+    def from_tag(cls, tag: Tag) -> Self:
+        """The colors stand in an attribute."""
+        return cls(tag.name, tuple(tag.text("colors").split()), header=tag.header)
+
+    @property
+    def wanted(self) -> str:
+        """All colors."""
+        return "one of " + " ".join(self.colors)
+
+    def schema(self, *, enumerated: bool) -> Json:
+        """A string."""
+        return {"type": "string"}
+
+    def read(self, raw: Any, text: str) -> list[Finding]:
+        """A color."""
+        return [Finding(raw)] if raw in self.colors else []
+
+    def match(self, reply: str, text: str) -> list[Finding]:
+        """A color in a line of its own."""
+        return self.read(own_line(reply, self.name), text)
+
+    def region_values(self, picks: Sequence[Pick], text: str) -> Iterator[tuple[Json, Sequence[Pick]]]:
+        """A region for each."""
+        yield from (({"color": pick}, [pick]) for pick in picks)
+
+    def from_values(self, values: Iterable[Json]) -> Any:
+        """The last color."""
+        return last_of(values, "color", str)
+
+
+@pytest.mark.parametrize(
+    ("form", "reply"), [("json", '{"x": "red"}'), ("lines", "Here you are.\nx: red"), ("json", "x: red")]
+)
+def test_a_kind_is_one_class_and_one_registration(
+    monkeypatch: pytest.MonkeyPatch, form: Form, reply: str
+) -> None:
+    """From the labeling config over schema, message and reply to the region and back."""
+    monkeypatch.setitem(CONTROLS, Dial.kind, Dial)
+    dial = '<Header value="Which?"/><Dial name="x" toName="text" colors="red blue"/>'
+    parsed = config(dial)
+    assert parsed.left_alone == ()
+    [control] = parsed.controls
+    assert stored(dial) == (control,)
+    assert list(response_format([control])["json_schema"]["schema"]["properties"]) == ["x"]
+    message = controls_message(wording([control], form), [control], {})
+    assert '\n"x" (Which?): one of red blue\n' in message.content
+    values = values_from_replies([control], [Reply(reply)], "", form=form)
+    [_, region] = predicted(values)["result"]
+    assert (region["from_name"], region["type"], region["value"]) == ("x", "dial", {"color": "red"})
+    assert control.from_regions([region]) == "red"
+    assert control.agrees("red", "red")
+    assert not control.agrees("red", "blue")

@@ -16,20 +16,20 @@ import sqlalchemy as sa
 from llm_backend.errors import StorageError
 from llm_backend.storage import (
     Database,
-    Job,
+    Jobs,
+    JobState,
     Ledger,
     Payment,
     Projects,
     StateCheck,
     StoredCompletions,
-    WorkList,
 )
 from llm_backend.storage import schema as tables
 from llm_backend.storage.completions import KeyedReply
-from llm_backend.storage.work import NewTask, new_job
 from llm_backend.values import Reply
 from testkit.faulty_databases import full, locked
 from testkit.version_1 import ACTIVE, FINISHED, write_version_1
+from testkit.work import submit, tasks
 
 FILE = "state.sqlite3"
 MANY = 300
@@ -37,19 +37,12 @@ LARGE = "x" * 3000
 ONLY_PROJECT = "the first"
 
 
-def job_of_today(project: str) -> Job:
-    """A batch that is about to be submitted."""
-    return new_job(
-        project, model_version="v", label_config="<View/>", extra_params={}, prompt="p", submitted_at=0
-    )
-
-
 def fill(folder: Path) -> None:
     """A database with a project, a batch, and completions that take many pages."""
     database = Database(None, folder)
-    projects, work, stored = Projects(database), WorkList(database), StoredCompletions(database)
+    projects, stored = Projects(database), StoredCompletions(database)
     projects.remember_prompt(ONLY_PROJECT, "its prompt")
-    work.submit(job_of_today("1.5"), [NewTask(f"{n}:t", n, {"text": "t"}) for n in range(5)], 0)
+    submit(Jobs(database), tasks(5))
     with database.writing() as connection:
         stored.put(connection, [KeyedReply(f"{n:064d}", Reply(LARGE)) for n in range(MANY)])
     database.close()
@@ -316,7 +309,7 @@ def test_a_batch_waits_longer_for_a_lock(tmp_path: Path) -> None:
     holder = threading.Thread(target=hold)
     holder.start()
     taken.wait(10)
-    assert WorkList(database).submit(job_of_today("1.5"), [], 0)
+    assert submit(Jobs(database), [])
     holder.join()
     database.close()
 
@@ -379,7 +372,7 @@ def test_a_database_of_version_1_is_brought_up_to_date(url: str, tmp_path: Path,
     """What is in it stays, also where it was made before versions were written down; then it is as new."""
     write_version_1(url, with_version=has_version)
     database = Database(url, tmp_path)
-    projects, work, stored = Projects(database), WorkList(database), StoredCompletions(database)
+    projects, jobs, stored = Projects(database), Jobs(database), StoredCompletions(database)
 
     assert stored.has_keys_of_version_1()
     with database.reading() as connection:
@@ -396,12 +389,12 @@ def test_a_database_of_version_1_is_brought_up_to_date(url: str, tmp_path: Path,
     assert (finished.extra_params or {})["api_key"] == "sk-of-the-project"
     assert finished.prompt == "Is this\n'sarcastic'? 情感"
     assert "<Rating" in (active.label_config or "")
-    [job] = work.active_jobs()
-    assert (job.project, job.prompt) == (ACTIVE, "Rate it.")
-    assert (work.progress(job.id).done, work.progress(job.id).left) == (3, 3)
-    assert {one.state for one in work.recent_jobs()} == {"active", "done"}
-    assert [item.task_id for item in work.lease(job.id, "me", 9, 60)] == [4, 5, 6]
-    assert work.submit(job_of_today("2.5"), [NewTask("1:t", 1, {"text": "t"})], 0)
+    [job] = jobs.active()
+    assert (job.project, job.prompt, job.shape) == (ACTIVE, "Rate it.", None)
+    assert (jobs.tasks.progress(job.id).done, jobs.tasks.progress(job.id).left) == (3, 3)
+    assert {one.state for one in jobs.recent()} == {JobState.ACTIVE, JobState.DONE}
+    assert [item.task_id for item in jobs.tasks.lease(job.id, "me", 9, 60)] == [4, 5, 6]
+    assert submit(jobs, tasks(1))
     with database.writing() as connection:
         Ledger(database).put(connection, [Payment("p", 1, "batch", "openai", "m", "v")], [])
         stored.put(connection, [KeyedReply("new", Reply("ok"))])

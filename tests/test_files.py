@@ -13,7 +13,7 @@ from testkit.canary import Asked, FileServer, Page, redirect, running
 from testkit.pictures import encoded, png, written
 from testkit.stub_llm import Answer, Call, StubLLM, completion, failure
 from tests.conftest import Backend, MakeApp
-from tests.test_fetching_safely import HYPERTEXT_AT, IMAGE, PARAGRAPHS_AT, TEXT_AT, ask
+from tests.test_fetch import HYPERTEXT_AT, IMAGE, PARAGRAPHS_AT, TEXT_AT, ask
 
 needs_tesseract = pytest.mark.skipif(not shutil.which("tesseract"), reason="tesseract is not installed")
 IMAGES = IMAGE.replace("value=", "valueList=")

@@ -6,9 +6,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from llm_backend.asking.question import labels_of
 from llm_backend.errors import LabelingConfigError, reason_phrase
 from llm_backend.labeling.config import LabelingConfig, parse_labeling_config
-from llm_backend.labeling.controls import Choices, Label
+from llm_backend.labeling.controls import Label
+from llm_backend.labeling.controls.choices import Choices
+from llm_backend.reading import READABLE
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 PROMPT = '<TextArea name="prompt" toName="text"/>'
@@ -23,7 +26,12 @@ def view(*controls: str, source: str = '<Text name="text" value="$text"/>') -> s
 
 def parse(xml: str, prefix: str = "prompt") -> LabelingConfig:
     """The parsed config."""
-    return parse_labeling_config(xml, prefix)
+    return parse_labeling_config(xml, prefix, "default", READABLE)
+
+
+def choices_of(config: LabelingConfig) -> list[Choices]:
+    """The Choices among the controls."""
+    return [control for control in config.controls if isinstance(control, Choices)]
 
 
 @pytest.mark.parametrize(
@@ -43,7 +51,7 @@ def test_the_four_examples(
     assert config.prompt == "prompt"
     assert (config.source.tag, config.source.name, config.source.value) == (object_tag, object_name, value)
     assert config.response == response
-    assert {item.name: len(item.labels) for item in config.choices} == choices
+    assert {item.name: len(item.labels) for item in choices_of(config)} == choices
 
 
 def test_the_keys_of_a_dialogue() -> None:
@@ -79,7 +87,7 @@ def test_only_a_text_area_is_a_prompt() -> None:
     choices = YES_NO.replace('"answer"', '"prompt"')
     config = parse(view(choices, '<TextArea name="prompt-text" toName="text"/>', RESPONSE))
     assert config.prompt == "prompt-text"
-    assert [item.name for item in config.choices] == ["prompt"]
+    assert [item.name for item in choices_of(config)] == ["prompt"]
 
 
 @pytest.mark.parametrize("tag", ["Text", "HyperText", "Paragraphs", "Image"])
@@ -97,7 +105,7 @@ def test_the_prompt_says_which_object_is_read() -> None:
         '<TextArea name="on-a" toName="a"/><TextArea name="prompt" toName="b"/>'
         '<TextArea name="on-b" toName="b"/><Choices name="c" toName="a"><Choice value="x"/></Choices></View>'
     )
-    assert (config.source.name, config.response, config.choices) == ("b", "on-b", ())
+    assert (config.source.name, config.response, choices_of(config)) == ("b", "on-b", [])
 
 
 @pytest.mark.parametrize(
@@ -118,14 +126,14 @@ def test_choices() -> None:
     single = YES_NO.replace('"answer"', '"one"').replace("toName", 'choice="single" toName')
     radio = YES_NO.replace('"answer"', '"radio"').replace("toName", 'choice="single-radio" toName')
     config = parse(view(PROMPT, YES_NO, multiple, single, radio))
-    assert {item.name: item.multiple for item in config.choices} == {
+    assert {item.name: item.multiple for item in choices_of(config)} == {
         "answer": False,
         "several": True,
         "one": False,
         "radio": False,
     }
-    assert config.choices[0].labels == (Label("Yes", "Yes"), Label("No", "No"))
-    assert config.labels == ("Yes", "No")
+    assert choices_of(config)[0].labels == (Label("Yes", "Yes"), Label("No", "No"))
+    assert labels_of(config.controls) == ("Yes", "No")
     assert config.response is None
 
 
@@ -138,7 +146,7 @@ def test_an_alias_is_stored_and_the_value_is_shown() -> None:
             '<Choice value="Bad" alias=""/></Choices>',
         )
     )
-    assert config.choices == (Choices("c", (Label("Good", "1"), Label("Bad", "Bad")), multiple=False),)
+    assert config.controls == (Choices("c", (Label("Good", "1"), Label("Bad", "Bad")), multiple=False),)
 
 
 def test_labels_may_stand_deeper() -> None:
@@ -151,7 +159,7 @@ def test_labels_may_stand_deeper() -> None:
             '<Choice value="parent"><Choice value="child"/></Choice></Choices>',
         )
     )
-    assert config.labels == ("a", "b", "parent")
+    assert labels_of(config.controls) == ("a", "b", "parent")
 
 
 def test_other_controls_are_left_alone() -> None:
@@ -164,7 +172,7 @@ def test_other_controls_are_left_alone() -> None:
             '<Rating name="r" toName="text"/><Labels name="l" toName="text"><Label value="y"/></Labels>',
         )
     )
-    assert (config.response, config.choices, config.labels) == ("response", (), ())
+    assert (config.response, choices_of(config), labels_of(config.controls)) == ("response", [], ())
 
 
 @pytest.mark.parametrize(
@@ -276,4 +284,4 @@ def test_any_text_is_parsed_or_refused(xml: str) -> None:
         config = parse(xml)
     except LabelingConfigError:
         return
-    assert config.response or config.choices
+    assert config.controls

@@ -2,7 +2,8 @@
 
 import pytest
 
-from llm_backend.batches.limiter import Limiter
+from llm_backend.batches.limiter import Limiter, Limiters
+from llm_backend.values import Endpoint
 
 
 class Clock:
@@ -33,9 +34,8 @@ def fill(limiter: Limiter) -> int:
 def test_as_many_start_as_are_allowed() -> None:
     """And one more for each that ends, however it ends."""
     limiter = Limiter(4)
-    assert limiter.room() == 4
     assert fill(limiter) == 4
-    assert limiter.room() == 0
+    assert not limiter.start()
     limiter.succeeded()
     limiter.failed()
     assert fill(limiter) == 2
@@ -47,7 +47,6 @@ def test_after_a_429_nothing_starts_for_as_long_as_it_says(clock: Clock) -> None
     fill(limiter)
     for _ in range(32):
         limiter.refused(2)
-    assert limiter.room() == 0
     assert limiter.seconds_to_wait() == 2
     clock.now += 1.9
     assert not limiter.start()
@@ -101,3 +100,14 @@ def test_without_retry_after_the_pauses_grow(clock: Clock) -> None:
     assert limiter.start()
     limiter.refused(None)
     assert limiter.seconds_to_wait() == 1
+
+
+def test_an_endpoint_has_one_limiter_and_the_oldest_makes_room() -> None:
+    """Whoever asks it shares the limit, however many other endpoints there have been."""
+    limiters = Limiters(4)
+    used = Endpoint("openai", "https://used.example")
+    limiter, other = limiters.of(used), limiters.of(Endpoint("openai", "https://other.example"))
+    for number in range(200):
+        limiters.of(Endpoint("openai", f"https://{number}.example"))
+        assert limiters.of(used) is limiter
+    assert limiters.of(Endpoint("openai", "https://other.example")) is not other

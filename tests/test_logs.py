@@ -23,8 +23,9 @@ from llm_backend.settings import load_settings
 from testkit.canary import Asked, FileServer, Page, running
 from testkit.servers import ROOT, Server, backend
 from testkit.stub_llm import Answer, Call, StubLLM, completion, failure
+from testkit.waiting import eventually
 from tests.conftest import CLASSIFICATION, PROJECT, Backend, MakeApp
-from tests.test_worker import eventually, tasks
+from tests.test_runner import tasks
 
 USER, PASSWORD = "annotator", "basic-pässword-31"
 OF_FILES = CLASSIFICATION.replace('value="$text"/>', 'value="$text" valueType="url"/>', 1)

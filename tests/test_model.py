@@ -458,7 +458,7 @@ def test_an_unexpected_error_is_shown_too(
 ) -> None:
     """As one sentence; the log has the rest."""
     backend = make_backend(SHOW_ERRORS="1")
-    monkeypatch.setattr(type(backend.services.completer), "ask_anew", lambda *_: 1 / 0)
+    monkeypatch.setattr(type(backend.services.completions), "get", lambda *_: 1 / 0)
     [prediction] = backend.predict(prompt="any").json["results"]
     assert values(prediction)["response"] == ["\u26a0 Internal error: the server's log says more"]
     assert "ZeroDivisionError" in caplog.text

@@ -1,6 +1,7 @@
 """Templates and messages: placeholders, braces, and what beats what."""
 
 import json
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from llm_backend.asking.prompts import build_messages, render
 from llm_backend.errors import PromptError
-from llm_backend.values import Endpoint, Message, Parameters, TaskInput
+from llm_backend.values import Message, Reading
 
 FIELDS: dict[str, Any] = {
     "text": "T",
@@ -27,26 +28,39 @@ FREE_TEXT = st.text(alphabet=st.characters(exclude_categories=["Cs"]) | st.sampl
 NO_BRACES = st.text(alphabet=st.characters(exclude_characters="{}"))
 
 
+@dataclass(frozen=True)
+class Wrapping:
+    """What a prompt is put into, and whether it is the default prompt."""
+
+    template: str | None
+    default_prompt: str | None
+
+    def messages(
+        self, prompt: str, task: Reading, *, labels: tuple[str, ...], object_field: str
+    ) -> tuple[Message, ...]:
+        """The messages for one task."""
+        return build_messages(
+            prompt,
+            task,
+            prompt_is_template=self.template is None or prompt == self.default_prompt,
+            template=self.template,
+            labels=labels,
+            object_field=object_field,
+        )
+
+
 def parameters(
     template: str = "Source Text: {text}\n\nTask Directive: {prompt}",
     *,
     internal: bool = True,
     default_prompt: str | None = None,
-) -> Parameters:
-    """Parameters of which only the prompt's ones matter here."""
-    return Parameters(
-        endpoint=Endpoint("openai"),
-        model="m",
-        temperature=0,
-        num_responses=1,
-        default_prompt=default_prompt,
-        prompt_template=template,
-        use_internal_prompt_template=internal,
-    )
+) -> Wrapping:
+    """How a prompt is sent, with or without the internal template."""
+    return Wrapping(template if internal else None, default_prompt)
 
 
 def content(
-    params: Parameters,
+    params: Wrapping,
     prompt: str,
     data: dict[str, Any] | None = None,
     *,
@@ -55,8 +69,8 @@ def content(
     object_field: str = "text",
 ) -> str:
     """The content of the one message for a task with this data."""
-    task = TaskInput(text=text, fields=data or {})
-    (message,) = build_messages(params, prompt, task, labels=labels, object_field=object_field)
+    task = Reading(text=text, fields=data or {})
+    (message,) = params.messages(prompt, task, labels=labels, object_field=object_field)
     assert message.role == "user"
     assert isinstance(message.content, str)
     return message.content
@@ -299,8 +313,8 @@ def test_the_object_s_field_stands_for_the_text_as_read() -> None:
 def test_a_dialogue_is_sent_as_messages(internal: bool, prompt: str, sent: str) -> None:
     """Chat messages go first as they are, and the prompt is the last user message."""
     dialogue = (Message("system", "Be {kind}"), Message("user", "Hi"), Message("assistant", "Hello"))
-    task = TaskInput(text="unused", fields={"topic": "tea"}, dialogue=dialogue)
-    messages = build_messages(parameters(internal=internal), prompt, task, labels=(), object_field="")
+    task = Reading(text="unused", fields={"topic": "tea"}, dialogue=dialogue)
+    messages = parameters(internal=internal).messages(prompt, task, labels=(), object_field="")
     assert messages == (*dialogue, Message("user", sent))
 
 

@@ -8,15 +8,18 @@ from hypothesis import strategies as st
 
 from llm_backend.label_studio.regions import build_prediction, clear_stale, empty_prediction
 from llm_backend.labeling.config import LabelingConfig, parse_labeling_config
+from llm_backend.reading import READABLE
 from llm_backend.values import ControlValue, ControlValues, Json
 from tests.conftest import CLASSIFICATION
 
-CONFIG = parse_labeling_config(CLASSIFICATION, "prompt")
+CONFIG = parse_labeling_config(CLASSIFICATION, "prompt", "default", READABLE)
 ONLY_CHOICES = parse_labeling_config(
     '<View><Text name="text" value="$text"/><TextArea name="prompt" toName="text"/>'
     '<Choices name="sentiment" toName="text"><Choice value="Good" alias="1"/><Choice value="Bad"/></Choices>'
     "</View>",
     "prompt",
+    "default",
+    READABLE,
 )
 
 
@@ -30,7 +33,9 @@ def built(
     values += [
         ControlValue(name, "choices", {"choices": list(labels)}) for name, labels in choices.items() if labels
     ]
-    prediction = build_prediction(config, prompt, ControlValues(tuple(values)), "m-1")
+    prediction = build_prediction(
+        config.prompt, config.source.name, prompt, ControlValues(tuple(values)), "m-1"
+    )
     assert config.interface.validate_prediction(prediction, return_errors=True) == []
     return prediction
 
@@ -108,7 +113,7 @@ def span(start: int, region_id: str = "") -> Json:
 def spans_at(*starts: int) -> Json:
     """A prediction of pieces of text that begin at these places."""
     values = [ControlValue("entities", "labels", span(start)["value"], 0.5) for start in starts]
-    return build_prediction(CONFIG, "p", ControlValues(tuple(values), 0.5), "m-1")
+    return build_prediction(CONFIG.prompt, CONFIG.source.name, "p", ControlValues(tuple(values), 0.5), "m-1")
 
 
 def test_scores_are_those_of_regions_and_of_the_prediction() -> None:
@@ -126,8 +131,11 @@ def test_what_an_answer_leaves_out_is_emptied(kind: str, empty: Json) -> None:
         '<Taxonomy name="taxonomy" toName="text" llm="true"><Choice value="a"/></Taxonomy>'
         '<Rating name="rating" toName="text" llm="true"/></View>',
         "prompt",
+        "default",
+        READABLE,
     )
-    prediction = build_prediction(config, "p", ControlValues(), "m-1")
-    clear_stale(config, prediction, {"result": [{"from_name": kind}]})
+    prediction = build_prediction(config.prompt, config.source.name, "p", ControlValues(), "m-1")
+    context = {"result": [{"from_name": kind}, {"from_name": ["odd"]}, None]}
+    clear_stale(config.controls, config.source.name, prediction, context)
     assert values_by_control(prediction)[kind] == empty
     assert config.interface.validate_prediction(prediction, return_errors=True) == []

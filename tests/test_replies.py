@@ -7,8 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llm_backend.labeling.controls import Choices, Control, Label, Rating, TextArea
-from llm_backend.labeling.replies import Form, values_from_replies
+from llm_backend.labeling.controls import Control, Form, Label
+from llm_backend.labeling.controls.choices import Choices
+from llm_backend.labeling.controls.rating import Rating
+from llm_backend.labeling.controls.textarea import TextArea
+from llm_backend.labeling.replies import values_from_replies
 from llm_backend.values import ControlValues, Reply
 
 RESPONSE = TextArea("response", is_response=True)
@@ -79,6 +82,8 @@ def test_json_fills_every_control(reply: str) -> None:
         ("I cannot tell whether it is good.", {"response": ["I cannot tell whether it is good."]}),
         ("[[[[", {"response": ["[[[["]}),
         ("{" * 5000, {"response": ["{" * 5000]}),
+        ("[" * 9999, {"response": ["[" * 9999]}),
+        ('{"response": "x", "stars": 1%s}' % ("0" * 400), {"response": ["x"]}),
     ],
 )
 def test_what_is_not_the_json_asked_for(reply: str, expected: dict[str, object]) -> None:

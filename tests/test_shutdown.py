@@ -14,6 +14,7 @@ import pytest
 
 from testkit.servers import Server, backend
 from testkit.stub_llm import Answer, Call, StubLLM, completion
+from testkit.waiting import eventually
 from tests.conftest import CLASSIFICATION, PROJECT
 
 pytestmark = pytest.mark.timeout(120)
@@ -48,14 +49,6 @@ class Sender:
         """The results, or None if there were none."""
         self._thread.join(60)
         return self.answer
-
-
-def eventually(condition: Callable[[], object], seconds: float = 30) -> None:
-    """Waits for what happens in other threads and processes."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come"
-        time.sleep(0.02)
 
 
 def slow(seconds: float) -> Callable[[Call], Answer]:

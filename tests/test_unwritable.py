@@ -7,8 +7,9 @@ from typing import Any
 
 from testkit.faulty_databases import full, locked
 from testkit.stub_llm import Answer, Call, StubLLM, completion
+from testkit.waiting import eventually
 from tests.conftest import MakeApp
-from tests.test_worker import eventually, predicted, tasks, the_job
+from tests.test_runner import predicted, tasks, the_job
 
 FILE = "state.sqlite3"
 
@@ -27,7 +28,7 @@ def test_a_batch_asks_for_no_more_while_nothing_can_be_written(make_backend: Mak
     batch.start()
     eventually(lambda: len(stub.calls) > 10)
     with full(backend.services.database):
-        eventually(lambda: backend.services.recorder.is_stuck)
+        eventually(lambda: backend.services.writer.is_stuck)
         time.sleep(0.3)  # what was under way comes to its end
         asked = len(stub.calls)
         time.sleep(1.5)
@@ -59,7 +60,7 @@ def test_a_person_is_answered_while_the_database_is_locked(
         again = backend.setup(extra_params={"model": "another"})
         assert again.status_code == 503
         assert "The database is locked by another program: end what has it open" in again.status
-    eventually(lambda: not backend.services.recorder.is_stuck)
+    eventually(lambda: not backend.services.writer.is_stuck)
     assert backend.setup(extra_params={"model": "another"}).status_code == 200
 
 

@@ -6,11 +6,20 @@ from pathlib import Path
 
 import pytest
 
-from llm_backend.storage import Database, Ledger, Payment, Proposal, StoredCompletions, WorkList
+from llm_backend.storage import (
+    Database,
+    Jobs,
+    Ledger,
+    Outcome,
+    Payment,
+    Proposal,
+    StoredCompletions,
+    WorkItem,
+)
 from llm_backend.storage.completions import KeyedReply
-from llm_backend.storage.work import NewTask, Outcome, WorkItem, new_job
 from llm_backend.storage.write_behind import Record, WriteBehind
 from llm_backend.values import Reply
+from testkit.work import submit, tasks
 
 PAYMENT = Payment("p", 1, "batch", "openai", "m", "m-1")
 PROPOSAL = Proposal("p", 1, "batch", "m-1", "prompt", {"response": "ok"})
@@ -24,10 +33,10 @@ class Written:
         self.database = Database(None, folder)
         self.completions = StoredCompletions(self.database)
         self.ledger = Ledger(self.database)
-        self.work = WorkList(self.database)
+        self.jobs = Jobs(self.database)
         self.transactions = 0
         self._writer = WriteBehind(
-            self.database, self.completions, self.ledger, self.work, owner="me", on_written=self._count
+            self.database, self.completions, self.ledger, self.jobs.tasks, owner="me", on_written=self._count
         )
 
     def put(self, *records: Record) -> None:
@@ -38,11 +47,7 @@ class Written:
 
     def item(self) -> WorkItem:
         """A task of a batch, taken."""
-        job = new_job(
-            "p", model_version="m-1", label_config="<View/>", extra_params={}, prompt="p", submitted_at=0
-        )
-        job_id = self.work.submit(job, [NewTask("1", 1, {"text": "t"})], 0)
-        [item] = self.work.lease(job_id, "me", 1, 60)
+        [item] = self.jobs.tasks.lease(submit(self.jobs, tasks(1)), "me", 1, 60)
         return item
 
     def _count(self) -> None:
@@ -76,7 +81,7 @@ def test_all_parts_of_a_record_are_stored(written: Written) -> None:
     assert stored_replies(written, 1, 2) == [1, 2]
     assert written.ledger.payments() == [PAYMENT]
     assert written.ledger.proposals("p") == [PROPOSAL]
-    assert written.work.progress(item.job_id).done == 1
+    assert written.jobs.tasks.progress(item.job_id).done == 1
     assert written.transactions == 1
 
 
@@ -101,5 +106,5 @@ def test_a_task_fails_where_its_outcome_is_refused(written: Written) -> None:
     item = written.item()
     outcome = Outcome(item, prediction={"result": []}, reason=UNWRITABLE)
     written.put(Record((reply(1),), PAYMENT, outcome=outcome))
-    assert written.work.progress(item.job_id).failed == 1
+    assert written.jobs.tasks.progress(item.job_id).failed == 1
     assert written.ledger.payments() == [PAYMENT]

@@ -1,61 +1,83 @@
-"""Template + prompt + what was read of the task → the messages that are sent. Plain functions, no I/O."""
+"""Template + prompt + what was read of the task → the messages that are sent. Plain functions."""
 
-import json
+import functools
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from llm_backend.errors import PromptError
-from llm_backend.labeling.controls import Control
-from llm_backend.labeling.task_data import value_at
-from llm_backend.values import Message, Parameters, TaskInput, TextPart
+from llm_backend.labeling.controls import Control, Form
+from llm_backend.labeling.task_data import as_text, value_at
+from llm_backend.settings import PROJECT_ROOT
+from llm_backend.values import Message, Reading, TextPart
 
 _TOKEN = re.compile(r"\{\{|\}\}|\{([^{}\n]+)\}|[{}]")
 _WORD = re.compile(r"[^\W\d]\w*(-\w+)*")
 
 
 def build_messages(
-    parameters: Parameters, prompt: str, task: TaskInput, *, labels: tuple[str, ...], object_field: str
+    prompt: str,
+    task: Reading,
+    *,
+    prompt_is_template: bool,
+    template: str | None,
+    labels: tuple[str, ...],
+    object_field: str,
 ) -> tuple[Message, ...]:
     """The messages for one task.
 
-    With the internal template, the prompt goes into `{prompt}` word for word, or after the dialogue as the
-    last user message. Without it the prompt is the template. The default prompt is a template in both.
-    Pictures follow the text, in the same message.
+    The placeholders of a prompt are filled where it is a template; any other prompt goes word for word into
+    `{prompt}` of the `template`, or after the dialogue as the last user message. Pictures follow the text, in
+    the same message.
 
     Raises:
         PromptError: a template names fields that the task does not have.
     """
     read = {object_field: task.text} if object_field else {}
     fields = {**task.fields, **read, "text": task.text, "labels": str(list(labels))}
-    if not parameters.use_internal_prompt_template or prompt == parameters.default_prompt:
+    if prompt_is_template:
         prompt = render(prompt, fields)
     if task.dialogue:
         return (*task.dialogue, Message("user", prompt))
-    if parameters.use_internal_prompt_template:
-        prompt = render(parameters.prompt_template, {**fields, "prompt": prompt})
+    if template is not None:
+        prompt = render(template, {**fields, "prompt": prompt})
     if task.pictures:
         return (Message("user", (TextPart(prompt), *task.pictures)),)
     return (Message("user", prompt),)
 
 
+def wording(controls: Sequence[Control], form: Form) -> tuple[str, ...]:
+    """What a model is told in this form: a frame for all controls, and a template for each of them.
+
+    `form` is `json` or `lines`; with `plain` a model is told nothing of the controls.
+    """
+    if form == "plain":
+        return ()
+    return (_sections()[form], *(control.wording(form) for control in controls))
+
+
 def controls_message(
-    sections: Mapping[str, str], controls: Sequence[Control], fields: Mapping[str, Any], *, form: str
+    wording: Sequence[str], controls: Sequence[Control], fields: Mapping[str, Any]
 ) -> Message:
     """What is added to the prompt: which controls there are, and how to answer for them.
 
-    `sections` are those of `prompt_templates/controls.txt`; `form` is `json` or `lines`. `fields` are the
-    task's: a Header's `$field` stands for one of them.
+    `fields` are the task's: a Header's `$field` stands for one of them.
     """
+    frame, *templates = wording
     described = []
-    for control in controls:
-        section = sections.get(f"{control.section}-{form}", sections[control.section])
+    for template, control in zip(templates, controls, strict=True):
         header = control.header
         if header.startswith("$"):
-            header = _as_text(value_at(header[1:], fields))
+            header = as_text(value_at(header[1:], fields))
         said = {"name": control.name, "header": f" ({header.strip().rstrip(':')})" if header.strip() else ""}
-        described.append(render(section, said | control.fields()))
-    return Message("system", render(sections[form], {"controls": "\n".join(described)}))
+        described.append(render(template, said | control.fields()))
+    return Message("system", render(frame, {"controls": "\n".join(described)}))
+
+
+@functools.cache
+def _sections() -> dict[str, str]:
+    """The frames of `prompt_templates/controls.txt`, by their form."""
+    return sections_of((PROJECT_ROOT / "prompt_templates" / "controls.txt").read_text(encoding="utf-8"))
 
 
 def sections_of(template: str) -> dict[str, str]:
@@ -82,7 +104,7 @@ def render(template: str, fields: Mapping[str, Any]) -> str:
         token, name = match.group(), match.group(1)
         position = match.end()
         if name in fields:
-            parts.append(_as_text(fields[name]))
+            parts.append(as_text(fields[name]))
         elif name is not None:
             if _WORD.fullmatch(name):
                 missing[name] = None
@@ -100,12 +122,6 @@ def render(template: str, fields: Mapping[str, Any]) -> str:
             f"The prompt names {_listed(missing)}, which the task does not have; it has {_listed(fields)}"
         )
     return "".join(parts)
-
-
-def _as_text(value: Any) -> str:
-    if isinstance(value, str):
-        return value
-    return "" if value is None else json.dumps(value, ensure_ascii=False)
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -6,10 +6,14 @@ number begins at one, doubles up to half of what it was, and grows slowly from t
 
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import Callable
+
+from llm_backend.values import Endpoint
 
 _FIRST_PAUSE_SECONDS = 1.0
 _LONGEST_PAUSE_SECONDS = 30.0
+_MOST_ENDPOINTS = 64
 
 
 class Limiter:
@@ -24,12 +28,6 @@ class Limiter:
         self._resumes_at = 0.0
         self._pause = _FIRST_PAUSE_SECONDS
         self._lock = threading.Lock()
-
-    def room(self) -> int:
-        """How many more may start now."""
-        with self._lock:
-            paused = self._clock() < self._resumes_at
-            return 0 if paused else max(0, int(self._limit) - self._under_way)
 
     def seconds_to_wait(self) -> float:
         """How long nothing may start; 0 when it may."""
@@ -74,3 +72,19 @@ class Limiter:
             else:
                 pause = retry_after or 0.0
             self._resumes_at = max(self._resumes_at, now + pause)
+
+
+class Limiters:
+    """The limiter of each endpoint, of the last 64 that were used. Only one thread may call it."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._limiters: OrderedDict[Endpoint, Limiter] = OrderedDict()
+
+    def of(self, endpoint: Endpoint) -> Limiter:
+        """The same for the same endpoint, whichever job asks it."""
+        limiter = self._limiters.setdefault(endpoint, Limiter(self._most))
+        self._limiters.move_to_end(endpoint)
+        if len(self._limiters) > _MOST_ENDPOINTS:
+            self._limiters.popitem(last=False)
+        return limiter

@@ -3,10 +3,10 @@
 from collections.abc import Callable, Iterator
 
 from llm_backend.checkup import server
-from llm_backend.checkup.findings import Finding, failed, found
-from llm_backend.checkup.label_studio import Visit
+from llm_backend.checkup.findings import Finding, failed, found, ok
 from llm_backend.checkup.projects import Projects
 from llm_backend.errors import SettingsError
+from llm_backend.label_studio.client import Client, client_of
 from llm_backend.services import Services, make_services
 from llm_backend.settings import Settings, load_settings
 
@@ -15,6 +15,7 @@ _GRACE_SECONDS = 5.0
 _QUICK_SECONDS = 20.0
 _LABEL_STUDIO_SECONDS = 45.0
 _PROJECTS_SECONDS = 150.0
+_CALL_SECONDS = 10.0
 
 # All checks together, besides the LLM_TIMEOUT of the completion.
 LONGEST_SECONDS = (
@@ -43,7 +44,11 @@ def _check(settings: Settings, services: Services) -> Iterator[Finding]:
     yield found("state", _STATE_SECONDS, lambda: server.state(settings, services.database))
     if usable.level != "FAILED":
         seconds = settings.llm_timeout + _GRACE_SECONDS
-        yield found("completion", seconds, lambda: server.completion(settings, services.providers))
+        yield found(
+            "completion",
+            seconds,
+            lambda: server.completion(settings, services.completions, services.database),
+        )
     if settings.image_input != "vision":
         yield found("OCR", _QUICK_SECONDS, lambda: server.ocr(settings))
     running = server.Running(settings)
@@ -51,8 +56,17 @@ def _check(settings: Settings, services: Services) -> Iterator[Finding]:
     if settings.label_studio_url is None:
         yield server.without_label_studio(settings)
         return
-    with Visit(settings) as visit:
-        yield found("Label Studio", _LABEL_STUDIO_SECONDS, visit.arrive)
-        if visit.client is not None:
-            projects = Projects(settings, services, visit.client, is_running=running.is_ours)
+    with client_of(settings, timeout=_CALL_SECONDS, retries=0) as label_studio:
+        arrival = found("Label Studio", _LABEL_STUDIO_SECONDS, lambda: _arrival(label_studio))
+        yield arrival
+        if arrival.level == "ok":
+            projects = Projects(settings, services, label_studio, is_running=running.is_ours)
             yield from projects.findings(_PROJECTS_SECONDS)
+
+
+def _arrival(label_studio: Client) -> Finding:
+    """Whether Label Studio is reached, and whether it takes the token."""
+    there = label_studio.arrive()
+    return ok(
+        f"Label Studio: {label_studio.url}, version {there.version}, takes the {there.token} of {there.user}"
+    )

@@ -2,25 +2,22 @@
 
 import base64
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
-from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 from urllib.parse import urlsplit
 
-import httpx
-from label_studio_sdk.client import LabelStudio
-from label_studio_sdk.core.api_error import ApiError
-
-from llm_backend.asking.plan import Plan, make_plan
+from llm_backend.asking.question import make_question
+from llm_backend.asking.shape import Shape
 from llm_backend.checkup.findings import Finding, failed, found, ok, summary, warning, within
-from llm_backend.checkup.label_studio import VisitError, as_dict, refused_address, unreachable
 from llm_backend.errors import BackendError, StorageError, reason_phrase
+from llm_backend.label_studio import files
+from llm_backend.label_studio.client import Client
+from llm_backend.label_studio.project_key import key_of
 from llm_backend.labeling.config import LabelingConfig
 from llm_backend.parameters import check_address, parse_extra_params, require_settings
-from llm_backend.reading import FileReader, label_studio_for
+from llm_backend.reading import FileReader
 from llm_backend.services import Services
 from llm_backend.settings import Settings
 from llm_backend.storage import Project
@@ -28,7 +25,6 @@ from llm_backend.values import Json
 
 _PROJECT_SECONDS = 60.0
 _MOST_PROJECTS = 500
-_PAGE_SIZE = 100
 _SUBMISSIONS = {"ANNOTATION_CREATED", "ANNOTATION_UPDATED"}
 
 
@@ -36,11 +32,11 @@ class Projects:
     """The projects that the token's owner sees, the newest first."""
 
     def __init__(
-        self, settings: Settings, services: Services, client: LabelStudio, *, is_running: bool
+        self, settings: Settings, services: Services, label_studio: Client, *, is_running: bool
     ) -> None:
         self._settings = settings
         self._services = services
-        self._client = client
+        self._label_studio = label_studio
         self._is_running = is_running
         self._looked_at = 0
 
@@ -50,15 +46,13 @@ class Projects:
         has_model = False
         total = 0
         try:
-            pages = within(seconds, lambda: _asked(self._list))
-            total = getattr(pages.response, "count", 0) or 0
-            projects = iter(pages)
+            projects, total = within(seconds, self._label_studio.projects)
             while self._looked_at < _MOST_PROJECTS:
                 left = deadline - time.monotonic()
-                project = within(left, lambda: _asked(lambda: next(projects, None)))
+                project = within(left, lambda: next(projects, None))
                 if project is None:
                     break
-                finding = self._look_at(as_dict(project), min(_PROJECT_SECONDS, left))
+                finding = self._look_at(project, min(_PROJECT_SECONDS, left))
                 self._looked_at += 1
                 if finding is not None:
                     has_model = True
@@ -75,14 +69,11 @@ class Projects:
 
     def _none_connected(self) -> Finding:
         address = f"http://localhost:{self._settings.port}"
-        refused = _asked(lambda: refused_address(self._client, address))
+        refused = self._label_studio.refused_address(address)
         return warning(
             f"projects: none has a model connected; add this server in Settings > Model, such as {address}"
             + (f". {refused}" if refused else "")
         )
-
-    def _list(self) -> Any:
-        return self._client.projects.list(include="id,title,label_config,created_at", page_size=_PAGE_SIZE)
 
     def _look_at(self, project: Json, seconds: float) -> Finding | None:
         """What is found of the project, or None when it has no model."""
@@ -90,7 +81,7 @@ class Projects:
         none_connected = Finding("ok", "")
 
         def look() -> Finding:
-            models = [as_dict(model) for model in _asked(lambda: self._client.ml.list(project=project["id"]))]
+            models = self._label_studio.models(project["id"])
             if not models:
                 return none_connected
             looked_at = tuple(self._model(project, name, model) for model in models)
@@ -104,7 +95,7 @@ class Projects:
     def _model(self, project: Json, name: str, model: Json) -> Finding:
         """What is found of one model of the project."""
         url = _shown(str(model.get("url") or ""))
-        key = _project_string(project)
+        key = str(key_of(project) or "")
         known = self._known(key)
         disconnected = model.get("state") == "DI"
         if known.label_config is None and _port(url) != self._settings.port:
@@ -113,24 +104,24 @@ class Projects:
         problems = list(self._connection(model, url))
         prompt = "the one used last" if known.prompt else "the default prompt"
         try:
-            plan = self._plan(project, key, model, known)
+            shape = self._shape(project, model, known)
         except BackendError as error:
             told = reason_phrase(error.reason)  # which Label Studio may have kept
             problems = [problem for problem in problems if told not in problem.text]
             problems.append(failed(error.reason))
         else:
-            problems += self._labeling_config(plan.config)
-            problems += self._first_task(project, plan)
-            if plan.prompt is None:
+            problems += self._labeling_config(self._services.shapes.config(_label_config(project)))
+            problems += self._first_task(project, shape, self._files_of(key, known))
+            if shape.prompt is None:
                 prompt = "none"
                 problems.append(
                     warning("Retrieve Predictions has no prompt: use one in a task, or set DEFAULT_PROMPT")
                 )
-            if _has_other_version(model, plan):
+            if _has_other_version(model, shape):
                 problems.append(
                     warning(
                         f"Label Studio holds version {model['model_version']}, these settings make "
-                        f"{plan.model_version}: start the server again, or another one answers there"
+                        f"{shape.model_version}: start the server again, or another one answers there"
                     )
                 )
         problems += self._webhook(project, model, url)
@@ -162,7 +153,7 @@ class Projects:
         if model.get("state") != "DI":
             return
         # For a model that it does not reach, Label Studio keeps the message of an earlier error.
-        refused = _asked(lambda: refused_address(self._client, str(model.get("url") or "")))
+        refused = self._label_studio.refused_address(str(model.get("url") or ""))
         if refused:
             yield failed(refused)
         elif self._is_running:
@@ -173,22 +164,24 @@ class Projects:
         else:
             yield warning("Label Studio reaches nobody there: start the server, and check again")
 
-    def _plan(self, project: Json, key: str, model: Json, known: Project) -> Plan:
-        """How the project's tasks would be answered.
+    def _shape(self, project: Json, model: Json, known: Project) -> Shape:
+        """What would shape the answers for the project's tasks.
 
         Raises:
             BackendError: the labeling config, the extra params or the settings cannot work.
         """
-        label_studio = label_studio_for(
+        shapes = self._services.shapes
+        extra = parse_extra_params(model.get("extra_params")).as_json()
+        shape = shapes.shape(_label_config(project), extra, known.prompt)
+        parameters = shapes.parameters(extra)
+        require_settings(parameters)
+        check_address(parameters, self._settings)
+        return shape
+
+    def _files_of(self, key: str, known: Project) -> files.LabelStudio | None:
+        return files.label_studio_for(
             self._settings, key, setup_url=known.label_studio_url, setup_token=known.label_studio_token
         )
-        extra = parse_extra_params(model.get("extra_params")).as_json()
-        plan = make_plan(
-            self._settings, str(project.get("label_config") or ""), extra, known.prompt, label_studio
-        )
-        require_settings(plan.parameters)
-        check_address(plan.parameters, self._settings)
-        return plan
 
     def _labeling_config(self, config: LabelingConfig) -> Iterator[Finding]:
         """Controls that are not filled though somebody may expect it."""
@@ -204,20 +197,19 @@ class Projects:
                     f'the prompt has toName="{config.source.name}"'
                 )
 
-    def _first_task(self, project: Json, plan: Plan) -> Iterator[Finding]:
+    def _first_task(
+        self, project: Json, shape: Shape, label_studio: files.LabelStudio | None
+    ) -> Iterator[Finding]:
         """Whether what the labeling config and the prompt name is in the first task, files included."""
-        tasks = _asked(
-            lambda: iter(self._client.tasks.list(project=project["id"], page_size=1, fields="task_only"))
-        )
-        first = _asked(lambda: next(tasks, None))
-        if first is None:
+        task = self._label_studio.first_task(project["id"])
+        if task is None:
             yield warning("it has no tasks yet: import some")
             return
-        task = as_dict(first)
         with TemporaryDirectory() as folder:  # what is read must not get into the server's cache
             reader = FileReader(self._settings.model_copy(update={"model_dir": Path(folder)}))
             try:
-                replace(plan, prompt=plan.prompt or "?").completion_request(task.get("data") or {}, reader)
+                asked = replace(shape, prompt=shape.prompt or "?")
+                make_question(asked, task.get("data") or {}, reader, label_studio)
             except BackendError as error:
                 yield failed(f"task {task.get('id')}: {error.reason}")
             finally:
@@ -226,9 +218,7 @@ class Projects:
     def _webhook(self, project: Json, model: Json, url: str) -> Iterator[Finding]:
         """Whether Label Studio tells of submitted annotations. Used prompts are known without it."""
         address = str(model.get("url") or "").rstrip("/") + "/webhook"
-        hooks = [
-            as_dict(hook) for hook in _asked(lambda: self._client.webhooks.list(project=str(project["id"])))
-        ]
+        hooks = self._label_studio.webhooks(project["id"])
         problems = [
             self._webhook_problem(hook) for hook in hooks if str(hook.get("url")).rstrip("/") == address
         ]
@@ -273,31 +263,15 @@ class Projects:
             return Project()
 
 
-def _asked(ask: Callable[[], Any]) -> Any:
-    """What Label Studio answers.
-
-    Raises:
-        VisitError: it refuses, or is not there any more.
-    """
-    try:
-        return ask()
-    except ApiError as error:
-        raise VisitError(f"Label Studio answers with status {error.status_code}") from None
-    except httpx.HTTPError as error:
-        raise VisitError(unreachable("Label Studio", error)) from None
+def _label_config(project: Json) -> str:
+    return str(project.get("label_config") or "")
 
 
-def _project_string(project: Json) -> str:
-    """The string by which requests name the project: `<id>.<created>`."""
-    created = project.get("created_at")
-    return f"{project['id']}.{int(created.timestamp())}" if isinstance(created, datetime) else ""
-
-
-def _has_other_version(model: Json, plan: Plan) -> bool:
+def _has_other_version(model: Json, shape: Shape) -> bool:
     """Whether the model that Label Studio has just asked is of other settings than these."""
     version = model.get("model_version")
     asked_now = model.get("state") == "CO" and model.get("auto_update") is not False
-    return bool(asked_now and version and version != plan.model_version)
+    return bool(asked_now and version and version != shape.model_version)
 
 
 def _reason(message: str) -> str:

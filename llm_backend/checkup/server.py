@@ -1,19 +1,21 @@
 """This server alone: its settings, its state, the LLM, OCR, and whether it is running."""
 
+import json
 import os
 import time
+from contextlib import closing
+from http.client import HTTPConnection, HTTPException
 
-import httpx
-
+from llm_backend.asking.completions import Completions
 from llm_backend.checkup.findings import Finding, failed, ok, warning
 from llm_backend.parameters import parse_extra_params, require_settings, resolve_parameters
-from llm_backend.providers import Providers
 from llm_backend.reading.ocr import missing_languages
 from llm_backend.settings import PROJECT_ROOT, Settings
 from llm_backend.storage import Database
 from llm_backend.values import CompletionRequest, Message, Parameters
 
 _HEALTH_SECONDS = 5.0
+_MOST_HEALTH_BYTES = 1024 * 1024
 MODEL_CLASS = "InteractiveLLM"
 
 
@@ -38,13 +40,14 @@ def state(settings: Settings, database: Database) -> Finding:
     return ok(f"state: {database.file or 'the database of DATABASE_URL'} can be written")
 
 
-def completion(settings: Settings, providers: Providers) -> Finding:
-    """One completion, which is paid for, and not kept."""
+def completion(settings: Settings, completions: Completions, database: Database) -> Finding:
+    """One completion, which is paid for. It is not kept; the ledger has its row where there is a database."""
     parameters = _parameters(settings)
     prompt = (PROJECT_ROOT / "prompt_templates" / "check.txt").read_text(encoding="utf-8").strip()
     request = CompletionRequest(parameters.model, (Message("user", prompt),), parameters.temperature)
     started = time.monotonic()
-    answer = providers.complete(parameters.endpoint, request)
+    is_there = database.file is None or database.file.exists()
+    answer = completions.check(request, parameters.endpoint, in_ledger=is_there)
     milliseconds = (time.monotonic() - started) * 1000
     return ok(
         f"completion: {parameters.model} answered in {milliseconds:.0f} ms, "
@@ -91,14 +94,15 @@ class Running:
         """What answers on the port, as `/health` tells it."""
         port, parameters = self._settings.port, _parameters(self._settings)
         try:
-            answer = httpx.get(f"http://127.0.0.1:{port}/health", timeout=_HEALTH_SECONDS, trust_env=False)
-            health = answer.json()
+            with closing(HTTPConnection("127.0.0.1", port, timeout=_HEALTH_SECONDS)) as connection:
+                connection.request("GET", "/health")
+                health = json.loads(connection.getresponse().read(_MOST_HEALTH_BYTES))
             self.is_ours = health["model_class"] == MODEL_CLASS
-        except (httpx.ConnectError, httpx.UnsupportedProtocol):
+        except ConnectionRefusedError:
             return ok(f"server: none is running on port {port} at the moment")
-        except httpx.TimeoutException:
+        except TimeoutError:
             return failed(f"server: what listens on port {port} does not answer within 5 s: start it again")
-        except (httpx.HTTPError, ValueError, KeyError, TypeError):
+        except (HTTPException, OSError, ValueError, KeyError, TypeError):
             self.is_ours = False
         if not self.is_ours:
             return failed(f"server: another program listens on port {port}: set another PORT, or end it")

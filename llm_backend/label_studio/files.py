@@ -5,6 +5,7 @@ import re
 from dataclasses import dataclass, field
 from urllib.parse import unquote, urlsplit
 
+from llm_backend.label_studio.project_key import parse_key
 from llm_backend.operations.redaction import hide
 from llm_backend.settings import Settings
 
@@ -68,7 +69,8 @@ def label_studio_for(
     to belong: the environment's to LABEL_STUDIO_URL, that of `/setup` to the address it came with.
     """
     hide(setup_token or "")
-    project_id = project.partition(".")[0]
+    key = parse_key(project)
+    project_id = str(key.id) if key else ""
     said = LabelStudio(setup_url, setup_token or "", project_id) if setup_url else None
     if settings.basic_auth_user is None or (said and not said.origin[0]):
         said = None

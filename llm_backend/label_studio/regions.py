@@ -1,20 +1,28 @@
-"""Values → regions → prediction, in the shapes of Label Studio's protocol. Plain functions, no I/O."""
+"""Values → regions → prediction, in the shapes of Label Studio's protocol. Plain functions, no I/O.
 
+`prompt_name` is the name of the prompt's TextArea, `to_name` that of the object that it points to.
+"""
+
+import copy
 import uuid
+from collections.abc import Iterable, Sequence
 
-from llm_backend.labeling.config import LabelingConfig
+from llm_backend.labeling.controls import Control
 from llm_backend.values import ControlValue, ControlValues, Json
 
-# Values that the page takes for "nothing"; the other kinds of control have none.
-_EMPTY: dict[str, Json] = {"choices": {"choices": []}, "taxonomy": {"taxonomy": []}, "rating": {"rating": 0}}
 
-
-def build_prediction(config: LabelingConfig, prompt: str, values: ControlValues, model_version: str) -> Json:
+def build_prediction(
+    prompt_name: str, to_name: str, prompt: str, values: ControlValues, model_version: str
+) -> Json:
     """A prediction: a region for the prompt that was used, and one for each control that has a value."""
-    regions = [_region(config, ControlValue(config.prompt, "textarea", {"text": [prompt]}))]
-    regions += [_region(config, value) for value in values.values]
+    regions = _regions([_text(prompt_name, prompt), *values.values], to_name)
     score = {} if values.score is None else {"score": values.score}
     return {"result": regions, "model_version": model_version} | score
+
+
+def values_of(controls: Sequence[Control], regions: Sequence[Json]) -> Json:
+    """What regions say, by the name of the control: what was proposed, or what a person made of it."""
+    return {control.name: control.from_regions(regions) for control in controls}
 
 
 def empty_prediction() -> Json:
@@ -22,18 +30,18 @@ def empty_prediction() -> Json:
     return {"result": []}
 
 
-def error_prediction(config: LabelingConfig, prompt: str | None, reason: str) -> Json:
+def error_prediction(
+    prompt_name: str, to_name: str, prompt: str | None, response_name: str, reason: str
+) -> Json:
     """A prediction that shows a person, in the response box, why there is none: Label Studio shows no error.
 
-    It ticks no label, and it is only for the person who asked: it has no version and must not be stored. The
-    config must have a response box.
+    It ticks no label, and it is only for the person who asked: it has no version and must not be stored.
     """
-    texts = {config.prompt: prompt, config.response or "": f"\u26a0 {reason}"}
-    values = [ControlValue(name, "textarea", {"text": [text]}) for name, text in texts.items() if text]
-    return {"result": [_region(config, value) for value in values]}
+    texts = [_text(prompt_name, prompt)] if prompt else []
+    return {"result": _regions([*texts, _text(response_name, f"\u26a0 {reason}")], to_name)}
 
 
-def clear_stale(config: LabelingConfig, prediction: Json, context: Json) -> None:
+def clear_stale(controls: Sequence[Control], to_name: str, prediction: Json, context: Json) -> None:
     """Empties the controls that the context shows and the prediction does not fill.
 
     Label Studio replaces only controls for which a region comes: an earlier label would stay ticked. Pieces
@@ -42,19 +50,27 @@ def clear_stale(config: LabelingConfig, prediction: Json, context: Json) -> None
     """
     filled = {region["from_name"] for region in prediction["result"]}
     shown = [region.get("from_name") for region in context["result"] if isinstance(region, dict)]
-    prediction["result"] += [
-        _region(config, ControlValue(control.name, control.kind, dict(_EMPTY[control.kind])))
-        for control in config.controls
-        if control.name in shown and control.name not in filled and control.kind in _EMPTY
+    emptied = [
+        ControlValue(control.name, control.kind, copy.deepcopy(control.empty))
+        for control in controls
+        if control.empty is not None and control.name in shown and control.name not in filled
     ]
+    prediction["result"] += _regions(emptied, to_name)
 
 
-def _region(config: LabelingConfig, value: ControlValue) -> Json:
-    region = {
-        "id": uuid.uuid4().hex[:10],
-        "from_name": value.name,
-        "to_name": config.source.name,
-        "type": value.kind,
-        "value": value.value,
-    }
-    return region if value.score is None else region | {"score": value.score}
+def _text(name: str, text: str) -> ControlValue:
+    return ControlValue(name, "textarea", {"text": [text]})
+
+
+def _regions(values: Iterable[ControlValue], to_name: str) -> list[Json]:
+    regions = []
+    for value in values:
+        region = {
+            "id": uuid.uuid4().hex[:10],
+            "from_name": value.name,
+            "to_name": to_name,
+            "type": value.kind,
+            "value": value.value,
+        }
+        regions.append(region if value.score is None else region | {"score": value.score})
+    return regions

@@ -1,18 +1,26 @@
-"""JSON whose values know where they stand in the text: a value's tokens tell how probable it was.
+"""JSON in a reply: all of it, in a fence, or between words.
 
-A text that ends too early, because a model ran out of tokens, gives what there is of it.
+`find_object` is for the JSON that was asked for. Its values know where they stand in the text, because a
+value's tokens tell how probable it was, and a text that ends too early, because a model ran out of tokens,
+gives what there is of it. `find_value` is for JSON that nobody asked for, which must be whole.
 """
 
+import contextlib
+import itertools
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 _SPACE = re.compile(r"[ \t\r\n]*")
 _ATOM = re.compile(r"-?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?|true|false|null")
 _STRING_END = re.compile(r'(?:[^"\\]|\\.)*"', re.DOTALL)
+_FENCE = re.compile(r"```(?:json|JSON|javascript|js)?\s*([\[{].*?[\]}])\s*```", re.DOTALL)
 _STARTS_TRIED = 8
+_DECODER = json.JSONDecoder()
+
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +52,34 @@ class Located:
 
 def find_object(text: str) -> Located | None:
     """The first JSON object in the text: all of it, in a fence, or between words."""
-    for start in [match.start() for match in re.finditer(r"\{", text)][:_STARTS_TRIED]:
-        try:
-            found = _value(text, start)
-        except (ValueError, RecursionError):
-            continue
-        if found.members:
-            return found
-    return None
+    found = _first(text, r"\{", _value)
+    return next((located for located in found if located.members), None)
+
+
+def find_value(text: str) -> Any:
+    """The first JSON object or list that is not empty, of the first fence that holds one if there is such.
+
+    Single quotes count as double ones. None where there is none.
+    """
+    fenced = _FENCE.search(text)
+    text = fenced.group(1) if fenced else text.strip()
+    opening = r"^[\[{]" if text.startswith(("[", "{")) else r"[\[{]"
+    return next(filter(None, _first(text, opening, _decoded)), None)
+
+
+def _first(text: str, opening: str, read: Callable[[str, int], Found]) -> Iterator[Found]:
+    """What `read` gives at each of the first places where a value may open and where there is one."""
+    for match in itertools.islice(re.finditer(opening, text), _STARTS_TRIED):
+        with contextlib.suppress(ValueError, RecursionError):
+            yield read(text, match.start())
+
+
+def _decoded(text: str, start: int) -> Any:
+    """The whole value at a position. Raises ValueError where there is none."""
+    try:
+        return _DECODER.raw_decode(text, start)[0]
+    except ValueError:
+        return _DECODER.raw_decode(text.replace("'", '"'), start)[0]
 
 
 def _value(text: str, start: int) -> Located:

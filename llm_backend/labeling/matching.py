@@ -7,7 +7,6 @@ is an answer, and only then all that is said.
 """
 
 import functools
-import json
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,6 +14,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from rapidfuzz.distance import DamerauLevenshtein
+
+from llm_backend.labeling.json_spans import find_value
 
 # One word for each character of scripts that are written without spaces, or add endings to words.
 _NO_SPACES = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff"
@@ -158,7 +159,7 @@ class Vocabulary:
         """The labels by each way of reading, the plainest first; None where it does not apply."""
         whole = self.exact(reply)
         yield None if whole is None else {whole}
-        structured = _json_in(reply)
+        structured = find_value(reply)
         if structured is not None:
             yield self._of_json(structured, name)
         text = _without_fences(reply)
@@ -486,19 +487,3 @@ def _sentences(text: str) -> list[str]:
 
 def _without_fences(text: str) -> str:
     return re.sub(r"```[\w-]*\n?|~~~", "", text)
-
-
-def _json_in(reply: str) -> Any:
-    """The JSON that the reply is, or holds in a fence or between words; None where there is none."""
-    fenced = re.search(r"```(?:json|JSON|javascript|js)?\s*([\[{].*?[\]}])\s*```", reply, re.DOTALL)
-    text = fenced.group(1) if fenced else reply.strip()
-    starts = [0] if text[:1] in "[{" else [match.start() for match in re.finditer(r"[\[{]", text)][:8]
-    for start in starts:
-        for candidate in (text[start:], text[start:].replace("'", '"')):
-            try:
-                value, _ = json.JSONDecoder().raw_decode(candidate)
-            except ValueError:
-                continue
-            if value:
-                return value
-    return None

@@ -9,14 +9,11 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
-from llm_backend.labeling.controls import Control, Finding, Pick, TextArea, own_line
+from llm_backend.labeling.controls import Control, Finding, Form, Pick
+from llm_backend.labeling.controls.free_text import own_line
 from llm_backend.labeling.json_spans import Located, find_object
 from llm_backend.values import ControlValue, ControlValues, Reply
-
-# How a reply was asked for: as JSON, with one line for each control, or just so.
-Form = Literal["json", "lines", "plain"]
 
 
 @dataclass(frozen=True)
@@ -48,10 +45,10 @@ def values_from_replies(
     values: list[ControlValue] = []
     certainties: list[float] = []
     for control in controls:
-        if isinstance(control, TextArea):
-            texts = [_text(control, one, controls, form) for one in read]
-            if any(texts):
-                values.append(ControlValue(control.name, control.kind, {"text": list(filter(None, texts))}))
+        if not control.closed:
+            texts = list(filter(None, (_text(control, one, controls, text, form) for one in read)))
+            for value, _ in control.region_values(texts, text):
+                values.append(ControlValue(control.name, control.kind, value))
             continue
         answers = [_findings(control, one, text) for one in read]
         scores = _shares(answers) if len(read) > 1 else _probabilities(control, answers, read)
@@ -82,25 +79,25 @@ def _read(reply: Reply, controls: Sequence[Control]) -> _Read:
     return _Read(reply, located, "\n".join(_strings(others)))
 
 
-def _text(control: TextArea, read: _Read, controls: Sequence[Control], form: Form) -> str:
-    """The text for a TextArea. The response is the whole reply where the reply is not the JSON asked for."""
+def _text(control: Control, read: _Read, controls: Sequence[Control], text: str, form: Form) -> str:
+    """The text for an open control. The response is the whole reply where that is not the JSON asked for."""
     member = read.member(control)
-    if member is not None and (form != "plain" or not control.is_response):
-        return control.text_of(member.value)
     reply = read.reply.text.strip()
-    if not control.is_response:
-        return own_line(reply, control.name)
-    if form == "lines":
-        names = "|".join(re.escape(other.name) for other in controls if other is not control)
-        without = (
-            re.sub(rf"(?im)^[^\w\n]*(?:{names})\W{{0,3}}\s*[:=].*$\n?", "", reply).strip() if names else reply
-        )
-        return (
-            own_line(without, control.name)
-            if "\n" not in without and own_line(without, control.name)
-            else without
-        )
-    return reply
+    if member is not None and (form != "plain" or not control.plain):
+        found = control.read(member.value, text)
+    elif not control.plain:
+        found = control.match(reply, text)
+    else:
+        return _without_lines(reply, control, controls) if form == "lines" else reply
+    return str(found[0].pick) if found else ""
+
+
+def _without_lines(reply: str, control: Control, controls: Sequence[Control]) -> str:
+    """The reply without the lines that answer for the other controls."""
+    names = "|".join(re.escape(other.name) for other in controls if other is not control)
+    if names:
+        reply = re.sub(rf"(?im)^[^\w\n]*(?:{names})\W{{0,3}}\s*[:=].*$\n?", "", reply).strip()
+    return ("" if "\n" in reply else own_line(reply, control.name)) or reply
 
 
 def _findings(control: Control, read: _Read, text: str) -> list[Finding]:

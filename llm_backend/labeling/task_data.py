@@ -1,5 +1,6 @@
 """A task's data, as a labeling config names its parts: `$field`, `$a.b[0]`, or a text with such. No I/O."""
 
+import json
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -41,6 +42,13 @@ def filled(template: str, data: Mapping[str, Any]) -> Any:
     if path:
         return _required(path, data)
     return _VARIABLE.sub(lambda match: str(_required(match.group(1), data)), template)
+
+
+def as_text(value: Any) -> str:
+    """A field as people and models read it: a text as it is, else as JSON; nothing for None."""
+    if isinstance(value, str):
+        return value
+    return "" if value is None else json.dumps(value, ensure_ascii=False)
 
 
 def _required(path: str, data: Mapping[str, Any]) -> Any:

@@ -24,7 +24,6 @@ from llm_backend.errors import (
     ConnectionFailedError,
     ContentFilteredError,
     PicturesRefusedError,
-    ProviderDownError,
     RateLimitedError,
     UnusableReplyError,
     storable,
@@ -108,7 +107,7 @@ class ChatClient:
                 completions.append(self._ask(request, count, deadline, for_batch=True))
             except (RateLimitedError, ConnectionFailedError) as error:
                 # The caller slows down and asks for the rest; what has come is not paid for again.
-                error.replies = _joined(completions).replies
+                error.paid = _joined(completions) if completions else None
                 raise
             except BackendError:
                 if not completions:
@@ -256,13 +255,13 @@ class ChatClient:
 
     def _pause(self, failure: BackendError, failures: int) -> float | None:
         """Seconds to wait before the next try, or None when another try would not help."""
+        if not failure.may_pass:
+            return None
         backoff = min(_LONGEST_WAIT_SECONDS, _FIRST_WAIT_SECONDS * 2.0 ** (failures - 1))
         backoff *= self._random.uniform(0.75, 1.0)
         if isinstance(failure, RateLimitedError):
             return max(backoff, failure.retry_after or 0.0)
-        if isinstance(failure, (ConnectionFailedError, ProviderDownError)):
-            return backoff if failures <= self._max_retries else None
-        return None
+        return backoff if failures <= self._max_retries else None
 
     def _connected(self, *, for_batch: bool) -> OpenAI:
         with self._lock:

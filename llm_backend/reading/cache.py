@@ -1,4 +1,4 @@
-"""A bounded cache on disk, for minutes: what was fetched and prepared, so that it is not done again."""
+"""A bounded cache on disk. It keeps for minutes what was fetched and prepared."""
 
 import hashlib
 import json
@@ -8,8 +8,9 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 _log = logging.getLogger(__name__)
 _SECONDS_KEPT = 600.0
@@ -17,7 +18,7 @@ _SECONDS_BETWEEN_SWEEPS = 10.0
 
 
 class DiskCache:
-    """Texts by key. Shared by all workers; whatever goes wrong with the disk only makes it slower.
+    """Texts by key, for all workers. A fault of the disk only makes it slower.
 
     Sizes are in bytes. Between two sweeps it can grow beyond `max_bytes` by what is written in ten seconds.
     """
@@ -27,36 +28,24 @@ class DiskCache:
         self._max_bytes = max_bytes
         self._seconds_kept = seconds_kept
         self._lock = threading.Lock()
-        self._being_made: dict[str, threading.Lock] = {}
-        self._waiting: dict[str, int] = {}
+        # A lock is there for as long as a thread has it or waits for it.
+        self._being_made: WeakValueDictionary[str, threading.Lock] = WeakValueDictionary()
         self._swept = float("-inf")
 
     def get(self, what: object, make: Callable[[], str]) -> str:
         """The text kept for `what` (any JSON value), else what `make` gives.
 
-        Who asks for the same while it is being made waits for it. An error of `make` is raised, and not kept.
+        A thread that asks for the same while it is being made waits for it. An error of `make` is not kept.
         """
         key = hashlib.sha256(json.dumps(what).encode()).hexdigest()
-        with self._only_one(key):
+        with self._lock:
+            only_one = self._being_made.setdefault(key, threading.Lock())
+        with only_one:
             text = self._read(key)
             if text is None:
                 text = make()
                 self._write(key, text)
             return text
-
-    @contextmanager
-    def _only_one(self, key: str) -> Iterator[None]:
-        with self._lock:
-            lock = self._being_made.setdefault(key, threading.Lock())
-            self._waiting[key] = self._waiting.get(key, 0) + 1
-        try:
-            with lock:
-                yield
-        finally:
-            with self._lock:
-                self._waiting[key] -= 1
-                if not self._waiting[key]:
-                    del self._waiting[key], self._being_made[key]
 
     def _read(self, key: str) -> str | None:
         path = self._path(key)

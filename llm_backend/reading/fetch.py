@@ -4,8 +4,6 @@ What a server answers goes nowhere but into the file that is returned: errors na
 named and a status, never a body, a header or a redirect's target.
 """
 
-import base64
-import json
 import tempfile
 import threading
 import time
@@ -15,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 from urllib.parse import urljoin, urlsplit
 
 import requests
@@ -24,15 +22,15 @@ import urllib3.exceptions
 from llm_backend.addresses import AddressRefusedError, checked_addresses
 from llm_backend.errors import InputError
 from llm_backend.label_studio.files import LabelStudio, origin_of
-from llm_backend.operations.redaction import hide
+from llm_backend.label_studio.tokens import AccessTokens, is_personal, kind_of
 from llm_backend.reading.connections import CheckedAdapter, Watchdog
+from llm_backend.values import Json
 
 _MAX_REDIRECTS = 5
 _REDIRECTS = (301, 302, 303, 307, 308)
 _CHUNK_BYTES = 64 * 1024
 _MAX_TOKEN_ANSWER_BYTES = 64 * 1024
 _MAX_ADAPTERS = 16
-_TOKEN_SECONDS_LEFT = 30  # an access token is replaced before it expires on the way
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +57,7 @@ class Fetcher:
         self._folder = folder
         self._lock = threading.Lock()
         self._adapters: OrderedDict[LabelStudio | None, CheckedAdapter] = OrderedDict()
-        self._access_tokens: dict[LabelStudio, tuple[str, float]] = {}
+        self._tokens = AccessTokens()
 
     @contextmanager
     def fetch(self, url: str, label_studio: LabelStudio | None) -> Iterator[Fetched]:
@@ -75,8 +73,7 @@ class Fetcher:
                     answer = self._follow(url, label_studio, time.monotonic() + self._timeout)
                     try:
                         self._save(answer, file, url)
-                        content_type = _content_type(answer)
-                        charset = _charset(answer)
+                        content_type, charset = content_type_of(answer.headers.get("Content-Type", ""))
                     finally:
                         answer.close()
                 # What a hostile server makes requests and urllib3 raise is not to be told beforehand.
@@ -134,49 +131,33 @@ class Fetcher:
         """One answer. With a personal access token, a 401 is answered with a fresh access token, once."""
         adapter = self._adapter(label_studio)
 
-        def send(*, fresh: bool) -> requests.Response:
+        def send(refused: str = "") -> requests.Response:
             if credentials is not None and credentials.token:
-                token = self._authorization(adapter, credentials, deadline, fresh=fresh)
-                prepared.headers["Authorization"] = token
+                prepared.headers["Authorization"] = self._tokens.header(
+                    credentials.url, credentials.token, exchange, refused=refused
+                )
             return adapter.send(prepared, stream=True, timeout=_remaining(deadline))
 
-        answer = send(fresh=False)
-        if answer.status_code == 401 and credentials is not None and _is_personal(credentials.token):
-            answer.close()
-            answer = send(fresh=True)
-        return answer
-
-    def _authorization(
-        self, adapter: CheckedAdapter, label_studio: LabelStudio, deadline: float, *, fresh: bool
-    ) -> str:
-        """The header for a token: a personal access token is exchanged for an access token, which is kept."""
-        if not _is_personal(label_studio.token):
-            return f"Token {label_studio.token}"
-        known, expires = self._access_tokens.get(label_studio, ("", 0.0))
-        if fresh or time.time() > expires:
-            request = requests.Request(
-                "POST", f"{label_studio.url}/api/token/refresh/", json={"refresh": label_studio.token}
-            )
-            answer = adapter.send(request.prepare(), stream=True, timeout=_remaining(deadline))
+        def exchange(address: str, body: Json) -> bytes:
+            request = requests.Request("POST", address, json=body).prepare()
+            answer = adapter.send(request, stream=True, timeout=_remaining(deadline))
             try:
-                if answer.status_code == 401:
-                    raise _token_refused(label_studio)
+                if answer.status_code == 401 and credentials is not None:
+                    raise _token_refused(credentials)
                 if answer.status_code != 200:
                     raise InputError(
                         f"Label Studio did not take the personal access token ({answer.status_code}): "
                         "check LABEL_STUDIO_URL"
                     )
-                body = answer.raw.read(_MAX_TOKEN_ANSWER_BYTES, decode_content=True)
-                known = str(json.loads(body)["access"])
+                return bytes(answer.raw.read(_MAX_TOKEN_ANSWER_BYTES, decode_content=True))
             finally:
                 answer.close()
-            hide(known)
-            expires = float(_claims(known).get("exp") or 0) - _TOKEN_SECONDS_LEFT
-            with self._lock:
-                if len(self._access_tokens) >= _MAX_ADAPTERS:
-                    self._access_tokens.clear()
-                self._access_tokens[label_studio] = (known, expires)
-        return f"Bearer {known}"
+
+        answer = send()
+        if answer.status_code == 401 and credentials is not None and is_personal(credentials.token):
+            answer.close()
+            answer = send(refused=str(prepared.headers["Authorization"]))
+        return answer
 
     def _save(self, answer: requests.Response, file: IO[bytes], url: str) -> None:
         """The body, byte for byte, into the file."""
@@ -261,8 +242,7 @@ def _token_refused(label_studio: LabelStudio, status: int = 401) -> InputError:
     elif status == 403:
         said = "Label Studio does not let the token's owner read this file (403)"
     else:
-        kind = "personal access" if _is_personal(label_studio.token) else "legacy"
-        said = f"Label Studio refused the {kind} token (401)"
+        said = f"Label Studio refused the {kind_of(label_studio.token)} (401)"
     return InputError(
         f"{said}: make a personal access token there, under Account & Settings, "
         "and set LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY"
@@ -295,31 +275,14 @@ def _remaining(deadline: float) -> float:
     return remaining
 
 
-def _content_type(answer: requests.Response) -> str:
-    return answer.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-
-
-def _charset(answer: requests.Response) -> str | None:
-    for parameter in answer.headers.get("Content-Type", "").split(";")[1:]:
+def content_type_of(media_type: str) -> tuple[str, str | None]:
+    """What `text/plain; charset=utf-8` says: the type, in lower case, and the encoding, if it has one."""
+    kind, *parameters = media_type.split(";")
+    for parameter in parameters:
         name, _, value = parameter.partition("=")
         if name.strip().lower() == "charset":
-            return value.strip().strip("\"'")
-    return None
-
-
-def _is_personal(token: str) -> bool:
-    """Whether the token is a personal access token (a refresh JWT), which is never sent as it is."""
-    return bool(_claims(token))
-
-
-def _claims(token: str) -> dict[str, Any]:
-    """The claims of a JWT, unverified; empty for anything else."""
-    parts = token.split(".")
-    try:
-        claims = json.loads(base64.urlsafe_b64decode(parts[1] + "===")) if len(parts) == 3 else {}
-    except ValueError:
-        return {}
-    return claims if isinstance(claims, dict) else {}
+            return kind.strip().lower(), value.strip().strip("\"'")
+    return kind.strip().lower(), None
 
 
 def _shown(url: str) -> str:

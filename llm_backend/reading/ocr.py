@@ -1,4 +1,4 @@
-"""Pictures → their text, by tesseract in a process of its own, so that its memory and time can be ended."""
+"""Pictures → their text, by tesseract. It runs in a process of its own, which can be ended."""
 
 import os
 import re
@@ -12,9 +12,10 @@ from llm_backend.values import PicturePart
 
 _TIMEOUT_SECONDS = 30.0  # for a page
 _READABLE_SIDE = 1200  # below it, letters of a page are smaller than tesseract likes
-# One block of text, line by line: otherwise amounts at the right edge of a receipt are taken for a column of
-# their own, away from what they are for. `python -m benchmarks.images` measures it.
-_SEGMENTATION = "6"
+# `--psm 6` reads one block of text, line by line: otherwise tesseract takes the amounts at the right edge of
+# a receipt for a column of their own, away from what they are for; `python -m benchmarks.images` measures it.
+# `env` leaves tesseract one thread, which is faster than several when several pages are read at once.
+_COMMAND = ["env", "OMP_THREAD_LIMIT=1", "tesseract", "stdin", "stdout", "--psm", "6", "-l"]
 
 # tesseract takes a core; more side by side only fight for them.
 _running = threading.BoundedSemaphore(os.cpu_count() or 1)
@@ -44,19 +45,7 @@ def missing_languages(languages: Sequence[str]) -> list[str] | None:
 
 
 def _page(picture: PicturePart, languages: Sequence[str]) -> str:
-    wanted = "+".join(languages)
-    # `env` because of tesseract's own threads, which are slower than one when several pages are read at once
-    command = [
-        "env",
-        "OMP_THREAD_LIMIT=1",
-        "tesseract",
-        "stdin",
-        "stdout",
-        "-l",
-        wanted,
-        "--psm",
-        _SEGMENTATION,
-    ]
+    command = [*_COMMAND, "+".join(languages)]
     with _running:
         file = enlarged(picture_bytes(picture), _READABLE_SIDE)
         try:

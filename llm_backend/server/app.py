@@ -28,13 +28,14 @@ from llm_backend.errors import (
     reason_phrase,
     storable,
 )
+from llm_backend.label_studio.project_key import key_of
 from llm_backend.ml_base import LabelStudioMLBase
 from llm_backend.operations import logs
 from llm_backend.operations.redaction import hide
 from llm_backend.server.health import health_of
 from llm_backend.services import Services
 from llm_backend.settings import Settings
-from llm_backend.storage import Job, Progress
+from llm_backend.storage import Job, JobState, Progress
 from llm_backend.values import Json, Usage
 
 if TYPE_CHECKING:
@@ -127,7 +128,8 @@ def create_app(make_model: ModelFactory, services: Services) -> Flask:  # noqa: 
             return _json({"status": "ignored"}), HTTPStatus.CREATED
         payload = _payload()
         action = _field(payload, "action", str)
-        project = _webhook_project(payload)
+        key = key_of(_field(payload, "project", dict, required=False) or {})
+        project = str(key) if key else None
         _say(project=project)
         if project:
             make_model(project, None, services=services).fit(action, payload)
@@ -139,13 +141,12 @@ def create_app(make_model: ModelFactory, services: Services) -> Flask:  # noqa: 
 
     @app.get("/jobs")
     def jobs() -> Response:
-        work = services.work
-        return _json({"jobs": [_job_summary(job, work.progress(job.id)) for job in work.recent_jobs()]})
+        return _json({"jobs": [_job_summary(job, progress) for job, progress in services.batches.recent()]})
 
     @app.delete("/jobs/<job_id>")
     def end_job(job_id: str) -> Response:
-        ended = services.work.end(job_id, "stopped", reason="Stopped by a person")
-        if not ended and services.work.job(job_id) is None:
+        ended = services.batches.stop(job_id)
+        if ended is None:
             raise UnknownJobError(f"There is no batch {job_id}: GET /jobs lists them")
         return _json({"ended": ended})
 
@@ -221,7 +222,9 @@ def _known_versions(make_model: ModelFactory, services: Services) -> Iterator[st
 
 def _job_summary(job: Job, progress: Progress) -> Json:
     """What `GET /jobs` says of a batch; `eta_seconds` is null when it cannot be told."""
-    eta = progress.left / progress.per_second if progress.per_second and job.state == "active" else None
+    eta = (
+        progress.left / progress.per_second if progress.per_second and job.state is JobState.ACTIVE else None
+    )
     return {
         "id": job.id,
         "project": job.project,
@@ -349,16 +352,6 @@ def _tasks(payload: Json) -> list[Json]:
         if not isinstance(task, dict) or not isinstance(task.get("data"), dict):
             raise RequestError(f'tasks[{index}] must be an object with an object "data"')
     return tasks
-
-
-def _webhook_project(payload: Json) -> str | None:
-    """The project string that `/setup` and `/predict` have, from the webhook's project object."""
-    project = _field(payload, "project", dict, required=False) or {}
-    try:
-        created = datetime.fromisoformat(project["created_at"])
-        return f"{int(project['id'])}.{int(created.timestamp())}"
-    except (KeyError, TypeError, ValueError, OverflowError):
-        return None
 
 
 def _has_credentials(settings: Settings) -> bool:

@@ -14,7 +14,7 @@ from llm_backend.storage.completions import KeyedReply, StoredCompletions
 from llm_backend.storage.database import Database
 from llm_backend.storage.faults import RefusedValueError, RestartNeededError
 from llm_backend.storage.ledger import Ledger, Payment, Proposal
-from llm_backend.storage.work import Outcome, WorkList
+from llm_backend.storage.tasks import Outcome, Tasks
 
 _log = logging.getLogger(__name__)
 _MOST_AT_ONCE = 256
@@ -45,7 +45,7 @@ class WriteBehind:
         database: Database,
         completions: StoredCompletions,
         ledger: Ledger,
-        work: WorkList,
+        tasks: Tasks,
         *,
         owner: str,
         on_written: Callable[[], None],
@@ -53,7 +53,7 @@ class WriteBehind:
         self._database = database
         self._completions = completions
         self._ledger = ledger
-        self._work = work
+        self._tasks = tasks
         self._owner = owner
         self._on_written = on_written
         self._queue: queue.SimpleQueue[Record | None] = queue.SimpleQueue()
@@ -153,7 +153,7 @@ class WriteBehind:
             [record.payment for record in records if record.payment],
             [record.proposal for record in records if record.proposal],
         )
-        self._work.finish(connection, self._owner, [record.outcome for record in records if record.outcome])
+        self._tasks.finish(connection, self._owner, [record.outcome for record in records if record.outcome])
 
     def _write_one_by_one(self, records: list[Record]) -> None:
         """Stores the others without the one that is refused: they were paid for, too."""

@@ -1,4 +1,4 @@
-"""Adds the seconds that a file holds to `time.time`: Python runs this at its start if it is on PYTHONPATH."""
+"""Adds the seconds in a file to `time.time`. Python runs this at its start if the folder is on PYTHONPATH."""
 
 import os
 import time
@@ -11,7 +11,7 @@ _right = time.time
 def _jumped() -> float:
     try:
         return _right() + float(_file.read_text())
-    except ValueError:  # it is being written
+    except ValueError:  # somebody writes it right now
         return _right()
 
 

@@ -2,12 +2,13 @@
 
 import threading
 import time
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from llm_backend.asking.question import make_question
 from testkit.stub_llm import Answer, Call, StubLLM, completion, failure
+from testkit.waiting import eventually
 from tests.conftest import TASK, Backend, MakeApp
 
 
@@ -19,14 +20,6 @@ def tasks(count: int) -> list[dict[str, Any]]:
 def predicted(answer: Any) -> list[bool]:
     """Which entries hold a prediction."""
     return [bool(entry) for entry in answer.json["results"]]
-
-
-def eventually(condition: Callable[[], object], seconds: float = 20) -> None:
-    """Waits for the background."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come"
-        time.sleep(0.02)
 
 
 def the_job(backend: Backend) -> dict[str, Any]:
@@ -174,14 +167,12 @@ def test_an_unexpected_error_in_one_task_is_its_own(
     make_backend: MakeApp, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """It is logged with its traceback, and the others are done."""
-    from llm_backend.asking.plan import Plan
+    usual = make_question
 
-    usual = Plan.completion_request
+    def broken(shape: Any, data: Any, *args: Any) -> Any:
+        return 1 / 0 if data["text"] == "text 2" else usual(shape, data, *args)
 
-    def broken(self: Plan, data: Any, *args: Any) -> Any:
-        return 1 / 0 if data["text"] == "text 2" else usual(self, data, *args)
-
-    monkeypatch.setattr(Plan, "completion_request", broken)
+    monkeypatch.setattr("llm_backend.asking.asking.make_question", broken)
     backend = make_backend(DEFAULT_PROMPT="p")
     assert predicted(backend.predict(tasks(3))) == [True, False, True]
     assert "ZeroDivisionError" in caplog.text

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llm_backend.labeling.json_spans import find_object
+from llm_backend.labeling.json_spans import find_object, find_value
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -60,3 +60,31 @@ def test_what_is_left_of_a_text(text: str, value: dict[str, Any]) -> None:
 def test_where_there_is_no_object(text: str) -> None:
     """Other texts have none, and none of them fails."""
     assert find_object(text) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ('["a"]', ["a"]),
+        ('So: {"a": 1}, or {"a": 2}?', {"a": 1}),
+        ("{'a': 'b'}", {"a": "b"}),
+        ('{} [] and ["b"]', None),
+        ('So: {} [] and ["b"]', ["b"]),
+        ('{"a": "cut o', None),
+        ('["a"]\n```json\n{"b": 1}\n```', {"b": 1}),
+        ("```\nno JSON\n```", None),
+        ("[1] as in [2]", [1]),
+        ("", None),
+        ("[" * 10_000, None),
+    ],
+)
+def test_json_that_nobody_asked_for(text: str, value: Any) -> None:
+    """The first object or list that is whole and holds something counts; a fence comes first."""
+    assert find_value(text) == value
+
+
+@settings(deadline=None)
+@given(st.text() | st.lists(st.sampled_from([*"{}[]\"':,1a ", "```json"])).map("".join))
+def test_no_text_breaks_the_search(text: str) -> None:
+    """Whatever a model replies, there is an object, a list, or nothing."""
+    assert isinstance(find_value(text), dict | list | None)

@@ -8,18 +8,18 @@ from typing import Any
 
 import pytest
 
-from llm_backend.asking.completions import reply_keys
-from llm_backend.asking.plan import Plan, make_plan
+from llm_backend.asking.question import Question, make_question
 from llm_backend.storage import Database, StoredCompletions
 from llm_backend.storage.completions import KeyedReply
-from llm_backend.values import Reply
+from llm_backend.values import Json, Reply
 from testkit.stub_llm import Answer, StubLLM, completion
 from tests.conftest import CLASSIFICATION, TASK, Backend, MakeApp
 
 
-def plan(backend: Backend, prompt: str = "p", **extra: Any) -> Plan:
-    """A plan for the classification project."""
-    return make_plan(backend.services.settings, CLASSIFICATION, extra, prompt)
+def question(backend: Backend, data: Json | None = None, prompt: str = "p", **extra: Any) -> Question:
+    """A question of the classification project."""
+    shape = backend.services.shapes.shape(CLASSIFICATION, extra, prompt)
+    return make_question(shape, data or {"text": "t"}, backend.services.reader, None)
 
 
 def eventually(condition: Callable[[], object]) -> None:
@@ -58,7 +58,7 @@ def test_the_same_request_within_three_seconds_shares_one_answer(backend: Backen
         answers = list(pool.map(lambda _: backend.predict(prompt="p").json, range(4)))
     texts = {answer["results"][0]["result"][1]["value"]["text"][0] for answer in answers}
     assert texts == {"answer 1"}
-    keys = reply_keys(plan(backend), plan(backend).completion_request(TASK["data"], backend.services.reader))  # type: ignore[arg-type]
+    keys = question(backend, {"text": "I love it when my computer crashes"}).keys
     eventually(lambda: stored(backend).get(keys))
     assert backend.predict(prompt="p").json["results"][0]["result"][1]["value"]["text"] == ["answer 1"]
     assert len(stub.calls) == 1
@@ -67,8 +67,7 @@ def test_the_same_request_within_three_seconds_shares_one_answer(backend: Backen
 def test_only_missing_replies_are_asked_for(make_backend: MakeApp, stub: StubLLM) -> None:
     """Of three replies two are there."""
     backend = make_backend(NUM_RESPONSES="3", DEFAULT_PROMPT="p")
-    this_plan = plan(backend)
-    keys = reply_keys(this_plan, this_plan.completion_request({"text": "t"}, backend.services.reader))
+    keys = question(backend).keys
     with backend.services.database.writing() as connection:
         stored(backend).put(
             connection, [KeyedReply(keys[0], Reply("one")), KeyedReply(keys[2], Reply("three"))]
@@ -90,18 +89,9 @@ def test_only_missing_replies_are_asked_for(make_backend: MakeApp, stub: StubLLM
 )
 def test_keys_differ_with_all_that_shapes_the_answer(backend: Backend, other: dict[str, Any]) -> None:
     """Model, parameters, template, endpoint; and the text and the number of the reply."""
-    data = {"text": "t"}
-    one, two = plan(backend), plan(backend, **other)
-    reader = backend.services.reader
-    assert reply_keys(one, one.completion_request(data, reader)) == reply_keys(
-        one, one.completion_request(data, reader)
-    )
-    assert reply_keys(one, one.completion_request(data, reader)) != reply_keys(
-        two, two.completion_request(data, reader)
-    )
-    assert reply_keys(one, one.completion_request({"text": "u"}, reader)) != reply_keys(
-        one, one.completion_request(data, reader)
-    )
+    assert question(backend).keys == question(backend).keys
+    assert question(backend).keys != question(backend, **other).keys
+    assert question(backend).keys != question(backend, {"text": "u"}).keys
 
 
 def test_a_reply_comes_back_as_it_was(backend: Backend) -> None:
