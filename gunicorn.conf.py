@@ -14,7 +14,7 @@ from gunicorn.glogging import Logger
 
 from llm_backend.errors import SettingsError
 from llm_backend.operations import logs
-from llm_backend.operations.worker_folder import make_folder, places
+from llm_backend.operations.worker_folder import make_folder, parents
 from llm_backend.settings import STOP_SECONDS, load_or_keep_settings
 
 try:
@@ -57,13 +57,13 @@ logger_class = _OneFormat
 
 
 def when_ready(server: Any) -> None:
-    """Makes the folder in which the workers count together; in memory where that can be.
+    """Makes the folder that the workers share; in memory where possible.
 
-    The environment, under the name that prometheus_client knows, brings it to the workers. A reload keeps
-    it, so that counters go on.
+    prometheus_client finds it by this variable, which a worker has before it imports anything. A reload keeps
+    the folder, so that counters go on.
     """
     os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
-    folder = make_folder(places(_settings.model_dir), user=server.cfg.uid, group=server.cfg.gid)
+    folder = make_folder(parents(_settings.model_dir), user=server.cfg.uid, group=server.cfg.gid)
     if folder is None:
         server.log.warning("No folder can be written for /metrics: each worker counts for itself")
     else:
@@ -71,18 +71,14 @@ def when_ready(server: Any) -> None:
 
 
 def pre_fork(server: Any, worker: Any) -> None:
-    """Gives the worker the lowest number that no other has."""
+    """Gives the worker the lowest number that no other has; it inherits the variable."""
     taken = {other.number for other in server.WORKERS.values()}
     worker.number = next(number for number in itertools.count() if number not in taken)
-
-
-def post_fork(server: Any, worker: Any) -> None:
-    """Tells the worker its number."""
     os.environ["LLM_BACKEND_WORKER"] = str(worker.number)
 
 
 def child_exit(server: Any, worker: Any) -> None:
-    """What a worker had under way when it ended, however it ended, is not under way any more."""
+    """Removes the gauges of a dead worker: nothing is under way in it any more. Its counters stay."""
     folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
     if folder:
         from prometheus_client.multiprocess import mark_process_dead

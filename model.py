@@ -60,7 +60,7 @@ class InteractiveLLM(LabelStudioMLBase):
         if len(tasks) == 1:
             return [self._answer_opened(shape, tasks[0])]
         require_settings(self._services.shapes.parameters(self.extra_params))
-        with self._services.places.one():
+        with self._services.admission.place():
             entries, self.usage = self._services.batches.run(
                 self.project_id, shape, self._config_text, self.extra_params, tasks
             )
@@ -181,7 +181,7 @@ class InteractiveLLM(LabelStudioMLBase):
     def _ask(self, shape: Shape, task: Json, purpose: Purpose) -> Json:
         """The prediction for a person who waits; what it proposes is kept."""
         access = self._access
-        with self._services.places.one():
+        with self._services.admission.place():
             predicted = self._services.asking.predict(
                 shape, access, task, purpose=purpose, project=self.project_id
             )

@@ -14,10 +14,10 @@ from llm_backend.asking.completions import Completions
 from llm_backend.asking.shape import Shapes
 from llm_backend.batches import Batches, Changed, Shared
 from llm_backend.errors import StorageError
-from llm_backend.operations.admission import Places
-from llm_backend.operations.background_probe import Lookout
+from llm_backend.operations.admission import Admission
+from llm_backend.operations.background_probe import BackgroundProbe
 from llm_backend.operations.metrics import Metrics
-from llm_backend.operations.provider_status import LastCompletion
+from llm_backend.operations.provider_status import ProviderStatus
 from llm_backend.operations.worker_folder import SharedFolder
 from llm_backend.parameters import parse_extra_params, resolve_parameters
 from llm_backend.providers import Providers
@@ -58,11 +58,11 @@ class Services:
     completions: Completions
     asking: Asking
     batches: Batches
-    places: Places
+    admission: Admission
     metrics: Metrics
-    last_completion: LastCompletion
-    state_problems: Lookout[tuple[str, ...]]
-    tasks_left: Lookout[int | None]
+    provider_status: ProviderStatus
+    state_problems: BackgroundProbe[tuple[str, ...]]
+    tasks_left: BackgroundProbe[int | None]
     stopping: Stopping
 
     def stop_soon(self) -> None:
@@ -102,7 +102,7 @@ def make_services(
     own = resolve_parameters(settings, parse_extra_params(None))
     about = {"version": __version__, "provider": own.endpoint.provider, "model": own.model}
     metrics = Metrics(shared, about)
-    last = LastCompletion(own.endpoint, own.model, shared)
+    status = ProviderStatus(own.endpoint, own.model, shared)
     url = settings.database_url
     database = Database(
         url.get_secret_value() if url else None, settings.model_dir, moves_corrupt_aside=moves_corrupt_aside
@@ -111,11 +111,11 @@ def make_services(
     jobs = Jobs(database, longest_request=settings.predict_timeout + _SLACK_SECONDS)
     changed, stopping = Changed(), Stopping()
     owner = f"{socket.gethostname()[:32]}-{os.getpid()}-{secrets.token_hex(4)}"
-    tasks_left = Lookout(functools.partial(_tasks_left, jobs))
-    metrics.watch_tasks_left(lambda: tasks_left.seen(_PATIENCE_SECONDS).new)
+    tasks_left = BackgroundProbe(functools.partial(_tasks_left, jobs))
+    metrics.watch_tasks_left(lambda: tasks_left.ask(_PATIENCE_SECONDS).fresh)
     providers = Providers(
         metrics,
-        last,
+        status,
         timeout=settings.llm_timeout,
         max_retries=settings.llm_max_retries,
         allowed_hosts=settings.allowed_hosts,
@@ -141,10 +141,10 @@ def make_services(
                 settings, projects, jobs, stored, shapes, asking, writer, metrics, owner, changed, stopping
             )
         ),
-        places=Places(settings.threads),
+        admission=Admission(settings.threads),
         metrics=metrics,
-        last_completion=last,
-        state_problems=Lookout(StateCheck(database, settings.model_dir).problems),
+        provider_status=status,
+        state_problems=BackgroundProbe(StateCheck(database, settings.model_dir).problems),
         tasks_left=tasks_left,
         stopping=stopping,
     )

@@ -301,6 +301,19 @@ class Settings(BaseModel):
             return self.basic_auth_user is None
         return self.webhook_updates_prompt
 
+    def secrets(self) -> Iterator[str]:
+        """Every secret value, and each password in DATABASE_URL, both as it is written there and decoded."""
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            if isinstance(value, SecretStr):
+                yield value.get_secret_value()
+        if self.database_url is not None:
+            written = self.database_url.get_secret_value()
+            yield written.partition("://")[2].rpartition("@")[0].partition(":")[2]
+            url = make_url(written)
+            for secret in (url.password, *map(url.query.get, ("password", "sslpassword"))):
+                yield str(secret or "")
+
 
 _loaded: Settings | None = None
 

@@ -1,6 +1,7 @@
 """What the project's structure promises and the import contract in pyproject.toml cannot say."""
 
 import ast
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,6 +9,29 @@ import pytest
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 MODULES = sorted((PROJECT_ROOT / "llm_backend").rglob("*.py"))
+# Which packages of `llm_backend` may import a third-party package. What is in no row, nobody may import.
+OWNERS = {
+    "PIL": ("reading",),
+    "dotenv": ("settings",),
+    "flask": ("server",),
+    "httpx": ("label_studio", "providers"),
+    "httpx2": ("providers",),
+    "inscriptis": ("reading",),
+    "label_studio_sdk.client": ("label_studio",),
+    "label_studio_sdk.core": ("label_studio",),
+    "label_studio_sdk.label_interface": ("labeling", "ml_base"),
+    "lxml": ("labeling", "reading"),
+    "openai": ("providers",),
+    "prometheus_client": ("operations",),
+    "pydantic": ("parameters", "settings"),
+    "pydantic_core": ("settings",),
+    "rapidfuzz": ("labeling",),
+    "requests": ("reading",),
+    "sqlalchemy": ("settings", "storage"),
+    "urllib3": ("reading",),
+    "werkzeug": ("server",),
+    "xllamacpp": ("providers",),
+}
 
 
 def module_id(path: Path) -> str:
@@ -15,13 +39,18 @@ def module_id(path: Path) -> str:
     return str(path.relative_to(PROJECT_ROOT))
 
 
-def imported_modules(path: Path) -> Iterator[str]:
-    """The full names of all modules that the file imports, anywhere in it."""
+def imported_names(path: Path) -> Iterator[str]:
+    """The full names of all that the file imports, anywhere in it: modules, and what is taken out of them."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            yield node.module or ""
+            assert not node.level, f"{path} has a relative import"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("import_module", "__import__")):
+            name = node.args[0]
+            assert isinstance(name, ast.Constant), f"{path} imports by a name that nobody can check"
+            yield str(name.value)
 
 
 def environment_uses(path: Path) -> list[str]:
@@ -43,21 +72,49 @@ def test_there_are_modules_to_look_at() -> None:
 @pytest.mark.parametrize("path", MODULES, ids=module_id)
 def test_the_package_does_not_know_its_users(path: Path) -> None:
     """No module of the package imports `model` or `_wsgi`, which stand above it."""
-    assert not {name.partition(".")[0] for name in imported_modules(path)} & {"model", "_wsgi"}
-
-
-@pytest.mark.parametrize("path", MODULES, ids=module_id)
-def test_only_one_package_calls_label_studio(path: Path) -> None:
-    """The SDK's client and httpx are its business; others take label_studio_sdk for labeling configs only."""
-    doors = ("label_studio_sdk.client.", "label_studio_sdk.core.", "httpx.")
-    imported = [name for name in imported_modules(path) if f"{name}.".startswith(doors)]
-    assert not imported or path.parent.name == "label_studio"
+    assert not {name.partition(".")[0] for name in imported_names(path)} & {"model", "_wsgi"}
 
 
 @pytest.mark.parametrize("path", MODULES, ids=module_id)
 def test_only_settings_reads_the_environment(path: Path) -> None:
     """The environment is mentioned in `settings.py` and nowhere else."""
     assert bool(environment_uses(path)) == (path.name == "settings.py")
+
+
+def third_party(path: Path) -> set[str]:
+    """The third-party modules that the file imports, by the longest name that has an owner."""
+    names = {
+        name
+        for name in imported_names(path)
+        if name.partition(".")[0] not in sys.stdlib_module_names | {"llm_backend", "_typeshed"}
+    }
+    return {max((row for row in OWNERS if within(name, row)), key=len, default=name) for name in names}
+
+
+def within(name: str, package: str) -> bool:
+    """Whether the module is the package or in it."""
+    return f"{name}.".startswith(f"{package}.")
+
+
+@pytest.mark.parametrize("path", MODULES, ids=module_id)
+def test_each_third_party_package_has_its_owners(path: Path) -> None:
+    """No other module imports it, and a package without a row is imported by none."""
+    module = ".".join(path.relative_to(PROJECT_ROOT).with_suffix("").parts).removesuffix(".__init__")
+    for package in third_party(path):
+        owners = [f"llm_backend.{owner}" for owner in OWNERS.get(package, ())]
+        assert any(within(module, owner) for owner in owners), f"{module} imports {package}: {owners} may"
+
+
+def test_each_owner_imports_what_it_owns() -> None:
+    """A row of the table that has come to nothing is taken out."""
+    used = {
+        (package, owner)
+        for path in MODULES
+        for package in third_party(path)
+        for owner in OWNERS.get(package, ())
+        if within(".".join(path.relative_to(PROJECT_ROOT / "llm_backend").with_suffix("").parts), owner)
+    }
+    assert used == {(package, owner) for package, owners in OWNERS.items() for owner in owners}
 
 
 def test_the_default_template_is_the_documented_one() -> None:

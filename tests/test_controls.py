@@ -22,7 +22,7 @@ from llm_backend.labeling.controls.labels import Labels
 from llm_backend.labeling.replies import values_from_replies
 from llm_backend.labeling.schema import response_format
 from llm_backend.labeling.tag import Tag
-from llm_backend.reading import READABLE
+from llm_backend.reading import readable
 from llm_backend.settings import load_settings
 from llm_backend.values import ControlValue, ControlValues, Json, Reply
 
@@ -44,7 +44,7 @@ def view(control: str) -> str:
 
 def config(control: str, fill: str = "all") -> LabelingConfig:
     """A labeling config with a prompt and this control."""
-    return parse_labeling_config(view(control), "prompt", fill, READABLE)
+    return parse_labeling_config(view(control), "prompt", fill, readable())
 
 
 def stored(control: str) -> tuple[Control, ...]:
@@ -274,10 +274,10 @@ def test_which_controls_are_filled() -> None:
 def test_what_a_person_is_to_fill_stays_empty() -> None:
     """The Taxonomy and the Rating of the response-evaluation example are filled only when asked for."""
     xml = (ROOT / "examples" / "response-evaluation" / "label_config.xml").read_text()
-    assert [item.name for item in parse_labeling_config(xml, "prompt", "default", READABLE).controls] == [
+    assert [item.name for item in parse_labeling_config(xml, "prompt", "default", readable()).controls] == [
         "response"
     ]
-    everything = {item.name for item in parse_labeling_config(xml, "prompt", "all", READABLE).controls}
+    everything = {item.name for item in parse_labeling_config(xml, "prompt", "all", readable()).controls}
     assert everything == {"response", "evals", "rating"}
 
 
@@ -306,7 +306,7 @@ def test_labels_are_filled_on_a_text_only() -> None:
     xml = LABELS.replace('toName="text"', 'toName="page"')
     page = '<View><HyperText name="page" value="$page"/><TextArea name="prompt" toName="page"/>'
     with pytest.raises(LabelingConfigError, match="nothing to fill"):
-        parse_labeling_config(f"{page}{xml}</View>", "prompt", "all", READABLE)
+        parse_labeling_config(f"{page}{xml}</View>", "prompt", "all", readable())
 
 
 answers = st.recursive(

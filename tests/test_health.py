@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from llm_backend.errors import BackendError, PicturesRefusedError, ProviderDownError
-from llm_backend.operations.background_probe import Lookout
-from llm_backend.operations.provider_status import LastCompletion
+from llm_backend.operations import provider_status
+from llm_backend.operations.background_probe import BackgroundProbe
+from llm_backend.operations.provider_status import ProviderStatus
 from llm_backend.operations.worker_folder import SharedFolder
 from llm_backend.values import Endpoint
 from testkit.stub_llm import StubLLM, failure
@@ -91,25 +92,39 @@ def test_strangers_do_not_see_reasons(make_backend: MakeApp, stub: StubLLM) -> N
 
 def test_workers_tell_the_same(tmp_path: Path) -> None:
     """What the last completion of all has come to, whoever is asked, and also when its worker has died."""
-    first, second = (LastCompletion(OWN, "m", SharedFolder(tmp_path, number)) for number in (0, 1))
-    assert first.get() is None
+    first, second = (ProviderStatus(OWN, "m", SharedFolder(tmp_path, number)) for number in (0, 1))
+    assert first.last() is None
     with pytest.raises(ProviderDownError), first.noting(OWN, "m"):
         raise ProviderDownError("down")
-    failed = first.get()
+    failed = first.last()
     assert failed is not None
     assert (failed.code, failed.reason) == ("provider_down", "down")
-    assert second.get() == failed
+    assert second.last() == failed
     ends = [failed]
-    for _ in range(2):  # the second time only the time in the file changes
+    for wait in (0, provider_status._SAME_AGAIN_SECONDS):  # the second time only `at` changes
+        time.sleep(wait)
         with second.noting(OWN, "m"):
             pass
-        ended = first.get()
+        ended = first.last()
         assert ended is not None
         assert ended.code == ""
         assert ended.at > ends[-1].at
         ends.append(ended)
-    newcomer = LastCompletion(OWN, "m", SharedFolder(tmp_path, 0))
-    assert newcomer.get() == second.get()
+    newcomer = ProviderStatus(OWN, "m", SharedFolder(tmp_path, 0))
+    assert newcomer.last() == second.last() == first.last()
+
+
+def test_successes_in_a_row_cost_no_writing(tmp_path: Path) -> None:
+    """Of a thousand completions within a second one is written, and all workers tell of that one."""
+    status = ProviderStatus(OWN, "m", SharedFolder(tmp_path, 0))
+    written: set[tuple[str, int]] = set()
+    began = time.time()
+    for _ in range(1000):
+        with status.noting(OWN, "m"):
+            pass
+        written.update((file.name, file.stat().st_ino) for file in tmp_path.iterdir())
+    assert len(written) <= 1 + (time.time() - began) // provider_status._SAME_AGAIN_SECONDS
+    assert status.last() == ProviderStatus(OWN, "m", SharedFolder(tmp_path, 1)).last()
 
 
 @pytest.mark.parametrize(
@@ -122,19 +137,19 @@ def test_workers_tell_the_same(tmp_path: Path) -> None:
 )
 def test_what_does_not_count_as_a_completion(endpoint: Endpoint, model: str, error: BackendError) -> None:
     """What projects chose for themselves, and pictures that the model gets as text at once."""
-    last = LastCompletion(OWN, "m")
-    with pytest.raises(type(error)), last.noting(endpoint, model):
+    status = ProviderStatus(OWN, "m")
+    with pytest.raises(type(error)), status.noting(endpoint, model):
         raise error
-    assert last.get() is None
+    assert status.last() is None
 
 
 def test_a_folder_that_is_gone_costs_no_completion(tmp_path: Path) -> None:
     """The worker then knows of its own completions only."""
-    last = LastCompletion(OWN, "m", SharedFolder(tmp_path / "gone", 0))
+    status = ProviderStatus(OWN, "m", SharedFolder(tmp_path / "gone", 0))
     for _ in range(2):
-        with last.noting(OWN, "m"):
+        with status.noting(OWN, "m"):
             pass
-    assert last.get() is not None
+    assert status.last() is not None
 
 
 def test_a_folder_for_state_that_is_a_file(make_backend: MakeApp, tmp_path: Path) -> None:
@@ -180,8 +195,8 @@ def test_a_locked_database_keeps_nobody_waiting(backend: Backend, tmp_path: Path
     health_with(backend, lambda found: not found["problems"])
 
 
-def test_a_look_that_hangs_is_not_waited_for() -> None:
-    """Who asks gets what was seen before, and nobody looks a second time meanwhile."""
+def test_a_probe_that_hangs_is_not_waited_for() -> None:
+    """A request gets the last answer, and nobody asks a second time meanwhile."""
     release = threading.Event()
     looks = []
 
@@ -189,19 +204,19 @@ def test_a_look_that_hangs_is_not_waited_for() -> None:
         looks.append(release.wait(30))
         return "seen"
 
-    lookout = Lookout(look)
-    assert lookout.seen(0.01).answer is None
-    assert lookout.seen(0.01).waiting > 0
+    probe = BackgroundProbe(look)
+    assert probe.ask(0.01).answer is None
+    assert probe.ask(0.01).waiting > 0
     release.set()
-    assert lookout.seen(30).answer == "seen"
-    assert lookout.seen(30).waiting == 0
+    assert probe.ask(30).answer == "seen"
+    assert probe.ask(30).waiting == 0
     assert looks == [True]
 
 
-def test_a_server_that_ends_looks_no_more() -> None:
+def test_a_server_that_ends_asks_no_more() -> None:
     """What is under way is waited for, so that it does not open again what is closed after it."""
     looks: list[int] = []
-    lookout = Lookout(lambda: looks.append(1))
-    lookout.close()
-    assert lookout.seen(1).answer is None
+    probe = BackgroundProbe(lambda: looks.append(1))
+    probe.close()
+    assert probe.ask(1).answer is None
     assert looks == []

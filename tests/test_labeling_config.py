@@ -11,7 +11,7 @@ from llm_backend.errors import LabelingConfigError, reason_phrase
 from llm_backend.labeling.config import LabelingConfig, parse_labeling_config
 from llm_backend.labeling.controls import Label
 from llm_backend.labeling.controls.choices import Choices
-from llm_backend.reading import READABLE
+from llm_backend.reading import readable
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 PROMPT = '<TextArea name="prompt" toName="text"/>'
@@ -26,7 +26,7 @@ def view(*controls: str, source: str = '<Text name="text" value="$text"/>') -> s
 
 def parse(xml: str, prefix: str = "prompt") -> LabelingConfig:
     """The parsed config."""
-    return parse_labeling_config(xml, prefix, "default", READABLE)
+    return parse_labeling_config(xml, prefix, "default", readable())
 
 
 def choices_of(config: LabelingConfig) -> list[Choices]:

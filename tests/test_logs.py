@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 import requests
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from llm_backend.errors import BackendError, error_of_code
 from llm_backend.operations import logs
@@ -444,6 +446,26 @@ def test_a_json_line_has_what_programs_need(formatted: Callable[..., str]) -> No
     assert "KeyError" in line.pop("exception")
     assert line.pop("process") > 0
     assert line == {"level": "INFO", "logger": "model", "message": "a b", "project": "7.1", "tokens_in": 3}
+
+
+@given(
+    texts=st.lists(
+        st.lists(
+            st.sampled_from(["a", " ", "\n", "=", ":", '"', "***", "token", "Bearer", "sk-12345678", "http://u:p@h/",
+                             "password", "Authorization", PERSONAL]),
+            max_size=5,
+        ).map("".join),
+        max_size=4,
+    )
+)  # fmt: skip
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_each_field_is_as_safe_as_alone(formatted: Callable[..., str], texts: list[str]) -> None:
+    """One look at all fields of a line finds whatever there is in any of them, and blames no neighbour."""
+    fields = {f"field{number}": text for number, text in enumerate(texts)}
+    line = json.loads(formatted("a", fields=fields, log_format="json"))
+    assert {name: line[name] for name in fields} == {
+        name: redact(text)[:500] for name, text in fields.items()
+    }
 
 
 def test_an_error_may_keep_its_reason_out_of_the_log() -> None:

@@ -8,18 +8,18 @@ from hypothesis import strategies as st
 
 from llm_backend.label_studio.regions import build_prediction, clear_stale, empty_prediction
 from llm_backend.labeling.config import LabelingConfig, parse_labeling_config
-from llm_backend.reading import READABLE
+from llm_backend.reading import readable
 from llm_backend.values import ControlValue, ControlValues, Json
 from tests.conftest import CLASSIFICATION
 
-CONFIG = parse_labeling_config(CLASSIFICATION, "prompt", "default", READABLE)
+CONFIG = parse_labeling_config(CLASSIFICATION, "prompt", "default", readable())
 ONLY_CHOICES = parse_labeling_config(
     '<View><Text name="text" value="$text"/><TextArea name="prompt" toName="text"/>'
     '<Choices name="sentiment" toName="text"><Choice value="Good" alias="1"/><Choice value="Bad"/></Choices>'
     "</View>",
     "prompt",
     "default",
-    READABLE,
+    readable(),
 )
 
 
@@ -132,7 +132,7 @@ def test_what_an_answer_leaves_out_is_emptied(kind: str, empty: Json) -> None:
         '<Rating name="rating" toName="text" llm="true"/></View>',
         "prompt",
         "default",
-        READABLE,
+        readable(),
     )
     prediction = build_prediction(config.prompt, config.source.name, "p", ControlValues(), "m-1")
     context = {"result": [{"from_name": kind}, {"from_name": ["odd"]}, None]}

@@ -16,7 +16,7 @@ from llm_backend.labeling.controls import CONTROLS, Control, Form
 from llm_backend.labeling.source import Source
 from llm_backend.parameters import parse_extra_params, require_settings, resolve_parameters
 from llm_backend.plain import as_plain, digest, from_plain
-from llm_backend.reading import TAGS
+from llm_backend.reading import TAGS, readable
 from llm_backend.settings import Settings
 from llm_backend.storage import Project
 from llm_backend.values import Endpoint, Json, Parameters
@@ -114,7 +114,7 @@ class Shapes:
             LabelingConfigError: it cannot work.
         """
         settings = self._settings
-        return parse_labeling_config(label_config, settings.prompt_prefix, settings.fill, tuple(TAGS))
+        return parse_labeling_config(label_config, settings.prompt_prefix, settings.fill, readable())
 
     def shape(self, label_config: str, extra_params: Json, prompt: str | None) -> Shape:
         """The shape of a project's answers. Without a `prompt` the default prompt is taken.

@@ -14,7 +14,7 @@ from typing import Any
 from llm_backend.asking.prompts import sections_of
 from llm_backend.asking.question import Question, keys_of
 from llm_backend.labeling.controls import Control
-from llm_backend.reading import ImageOptions
+from llm_backend.reading.tags.image import ImageOptions
 
 # The fields of each kind of control, in the order and under the names that they had.
 _FIELDS = {

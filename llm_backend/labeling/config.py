@@ -6,7 +6,7 @@ A plain function of the XML's text, cached by it. label-studio-sdk does the pars
 import functools
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from label_studio_sdk.label_interface.control_tags import ControlTag
@@ -15,7 +15,7 @@ from label_studio_sdk.label_interface.object_tags import ObjectTag
 
 from llm_backend.errors import LabelingConfigError
 from llm_backend.labeling.controls import CONTROLS, Control
-from llm_backend.labeling.source import Source
+from llm_backend.labeling.source import ReadableTag, Source
 from llm_backend.labeling.tag import Tag, named, to_names
 
 _MAX_LENGTH = 2_000_000
@@ -40,7 +40,7 @@ class LabelingConfig:
 
 @functools.lru_cache(maxsize=256)
 def parse_labeling_config(
-    xml: str, prompt_prefix: str, fill: str, readable: tuple[str, ...]
+    xml: str, prompt_prefix: str, fill: str, readable: tuple[ReadableTag, ...]
 ) -> LabelingConfig:
     """The parts of the labeling config that matter here. `readable` are the object tags that can be read.
 
@@ -116,15 +116,17 @@ def _prompt_tag(controls: Iterable[ControlTag], prefix: str) -> ControlTag:
     return next((control for control in candidates if control.name == prefix), candidates[0])
 
 
-def _prompt_source(objects: Mapping[str, Source], prompt: ControlTag, readable: tuple[str, ...]) -> Source:
+def _prompt_source(
+    objects: Mapping[str, Source], prompt: ControlTag, readable: tuple[ReadableTag, ...]
+) -> Source:
     """The first object that the prompt points to and that can be read."""
-    pointed_to = to_names(prompt)
+    pointed_to, names = to_names(prompt), [tag.name for tag in readable]
     for name in pointed_to:
-        if name in objects and objects[name].tag in readable:
+        if name in objects and objects[name].tag in names:
             return objects[name]
     raise LabelingConfigError(
         f'The prompt\'s toName="{",".join(pointed_to)}" must be the name of a '
-        f"{', '.join(readable[:-1])} or {readable[-1]} tag with a value"
+        f"{', '.join(names[:-1])} or {names[-1]} tag with a value"
     )
 
 
@@ -142,20 +144,15 @@ def _control(tag: Tag) -> Control:
     return kind.from_tag(tag)
 
 
-def _source(tag: ObjectTag, readable: tuple[str, ...]) -> Source:
-    source = Source(
-        name=str(tag.name),
-        tag=next((known for known in readable if _is(tag, known)), tag.tag or ""),
-        value=tag.value or "",
-        value_type=str(tag.get_attr("valueType", "")).lower(),
-    )
-    if source.tag != "Paragraphs":  # elsewhere the keys say nothing: they must not look like a change
-        return source
-    return replace(
-        source,
-        name_key=str(tag.get_attr("nameKey", source.name_key)),
-        text_key=str(tag.get_attr("textKey", source.text_key)),
-    )
+def _source(tag: ObjectTag, readable: tuple[ReadableTag, ...]) -> Source:
+    known = next((known for known in readable if _is(tag, known.name)), ReadableTag(tag.tag or ""))
+    written = {
+        "value_type": str(tag.get_attr("valueType", "")).lower(),
+        "name_key": str(tag.get_attr("nameKey", "author")),
+        "text_key": str(tag.get_attr("textKey", "text")),
+    }
+    counted = {name: value for name, value in written.items() if name in known.attributes}
+    return Source(str(tag.name), known.name, tag.value or "", **counted)
 
 
 def _places(interface: LabelInterface) -> dict[str, tuple[Any, str]]:

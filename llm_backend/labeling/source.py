@@ -16,3 +16,14 @@ class Source:
     value_type: str = ""
     name_key: str = "author"
     text_key: str = "text"
+
+
+@dataclass(frozen=True, slots=True)
+class ReadableTag:
+    """An object tag that can be read. `attributes` are the optional fields of `Source` that matter for it.
+
+    The others keep their defaults: what cannot change an answer must not look like a change.
+    """
+
+    name: str
+    attributes: frozenset[str] = frozenset()

@@ -1,4 +1,4 @@
-"""The places for requests that may wait for an LLM, so that quick requests always find a thread."""
+"""Who may wait for an LLM: a process keeps some threads free, so that quick requests always find one."""
 
 import threading
 from collections.abc import Iterator
@@ -9,22 +9,22 @@ from llm_backend.errors import BusyError
 _MOST_KEPT_FREE = 16
 
 
-class Places:
-    """All threads of a process but a quarter, and never more than 16, that stay free for quick requests."""
+class Admission:
+    """Lets all threads of a process wait for an LLM but a quarter of them, at most 16."""
 
     def __init__(self, threads: int) -> None:
-        self._free = threading.BoundedSemaphore(threads - min(threads // 4, _MOST_KEPT_FREE))
+        self._places = threading.BoundedSemaphore(threads - min(threads // 4, _MOST_KEPT_FREE))
 
     @contextmanager
-    def one(self) -> Iterator[None]:
+    def place(self) -> Iterator[None]:
         """Takes a place for the time of the block.
 
         Raises:
             BusyError: all are taken.
         """
-        if not self._free.acquire(blocking=False):
+        if not self._places.acquire(blocking=False):
             raise BusyError("The server is busy: too many wait for the LLM; try again soon, or raise THREADS")
         try:
             yield
         finally:
-            self._free.release()
+            self._places.release()

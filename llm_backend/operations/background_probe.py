@@ -14,23 +14,23 @@ Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True, slots=True)
-class Seen(Generic[Answer]):
-    """The last answer, None before the first; and for how many seconds a newer one has been waited for."""
+class Probed(Generic[Answer]):
+    """The last answer, None before the first. `waiting`: the seconds for which a newer one has been late."""
 
     answer: Answer | None
     waiting: float
 
     @property
-    def new(self) -> Answer | None:
-        """The answer, unless a newer one is being waited for."""
+    def fresh(self) -> Answer | None:
+        """The answer; None while a newer one is late."""
         return None if self.waiting else self.answer
 
 
-class Lookout(Generic[Answer]):
-    """Looks in a thread of its own, only when somebody wants to know, and never twice at once."""
+class BackgroundProbe(Generic[Answer]):
+    """Asks a question in a thread of its own: when a request wants the answer, and never twice at once."""
 
-    def __init__(self, look: Callable[[], Answer]) -> None:
-        self._look = look
+    def __init__(self, question: Callable[[], Answer]) -> None:
+        self._question = question
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._began_at = 0.0
@@ -38,25 +38,25 @@ class Lookout(Generic[Answer]):
         self._answer: Answer | None = None
         self._closed = False
 
-    def seen(self, patience: float) -> Seen[Answer]:
-        """What was seen, at most a second ago, if the look takes at most `patience` seconds."""
+    def ask(self, patience: float) -> Probed[Answer]:
+        """An answer that is at most 1 s old, if it comes within `patience` seconds; else the last one."""
         with self._lock:
             now = time.monotonic()
-            looking = self._thread is not None and self._thread.is_alive()
+            asking = self._thread is not None and self._thread.is_alive()
             fresh = self._ended_at is not None and now - self._ended_at <= _FRESH_SECONDS
-            if not looking and not fresh and not self._closed:
+            if not asking and not fresh and not self._closed:
                 self._began_at = now
-                self._thread = threading.Thread(target=self._run, name="lookout", daemon=True)
+                self._thread = threading.Thread(target=self._run, name="background-probe", daemon=True)
                 self._thread.start()
             thread = self._thread
         if thread is not None:
             thread.join(patience)
         with self._lock:
             late = thread is not None and thread.is_alive()
-            return Seen(self._answer, time.monotonic() - self._began_at if late else 0.0)
+            return Probed(self._answer, time.monotonic() - self._began_at if late else 0.0)
 
     def close(self) -> None:
-        """Looks no more, and waits some seconds for the look that is under way."""
+        """Asks no more, and waits at most 2 s for the answer that is under way."""
         with self._lock:
             self._closed, thread = True, self._thread
         if thread is not None:
@@ -65,9 +65,9 @@ class Lookout(Generic[Answer]):
     def _run(self) -> None:
         answer = None
         try:
-            answer = self._look()
+            answer = self._question()
         except Exception:
-            _log.exception("Unexpected error while looking after the server")
+            _log.exception("Unexpected error in a background probe")
         with self._lock:
             self._answer = answer
             self._ended_at = time.monotonic()

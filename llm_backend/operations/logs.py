@@ -1,7 +1,7 @@
 """The log: every line of the process through one formatter, as text or as JSON, without secrets.
 
-At INFO and above no line holds a prompt, a reply or a task's data. Those are for DEBUG; other libraries,
-which do not know that, are heard from WARNING on.
+At INFO and above no line holds a prompt, a reply or a task's data: those are for DEBUG. Other libraries do
+not know that, so the log takes their lines from WARNING on.
 """
 
 import json
@@ -18,9 +18,6 @@ from contextvars import ContextVar
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any
-
-from pydantic import SecretStr
-from sqlalchemy.engine import make_url
 
 from llm_backend.operations.redaction import basic_credentials, hide, redact
 from llm_backend.settings import Settings
@@ -39,7 +36,7 @@ _context: ContextVar[dict[str, Any]] = ContextVar("log_context", default={})  # 
 def configure(settings: Settings) -> None:
     """Sends what this process logs to stderr, from the settings' level on and in their format.
 
-    Warnings and errors that nobody catches go there, too. May be called again.
+    Warnings and uncaught errors go there, too. A second call replaces the first.
     """
     hide_secrets(settings)
     handler = logging.StreamHandler()
@@ -64,22 +61,13 @@ def make_formatter(settings: Settings) -> logging.Formatter:
 
 
 def hide_secrets(settings: Settings) -> None:
-    """Has every secret of the settings hidden, in the forms in which it is sent or written."""
-    for name in type(settings).model_fields:
-        value = getattr(settings, name)
-        if isinstance(value, SecretStr):
-            hide(value.get_secret_value(), forever=True)
+    """Hides every secret of the settings, in the forms in which it is sent or written."""
+    for secret in settings.secrets():
+        hide(secret, forever=True)
     if settings.basic_auth_user is not None and settings.basic_auth_pass is not None:
-        for credentials in basic_credentials(
-            settings.basic_auth_user, settings.basic_auth_pass.get_secret_value()
-        ):
+        password = settings.basic_auth_pass.get_secret_value()
+        for credentials in basic_credentials(settings.basic_auth_user, password):
             hide(credentials, forever=True)
-    if settings.database_url is not None:
-        written = settings.database_url.get_secret_value()
-        hide(written.partition("://")[2].rpartition("@")[0].partition(":")[2], forever=True)
-        url = make_url(written)
-        for secret in (url.password, *map(url.query.get, ("password", "sslpassword"))):
-            hide(str(secret or ""), forever=True)
 
 
 @contextmanager
@@ -93,12 +81,12 @@ def context(**fields: Any) -> Iterator[None]:
 
 
 def with_fields(**fields: Any) -> dict[str, Any]:
-    """The `extra` of a log call whose line shall have these fields; those that are None are left out."""
+    """The `extra` of a log call whose line gets these fields; those that are None are left out."""
     return {"fields": fields}
 
 
 class _Formatter(logging.Formatter):
-    """What both formats have in common. `tells_data`: whether tracebacks may repeat what was worked on."""
+    """What both formats share. `tells_data`: whether tracebacks may repeat prompts, replies and tasks."""
 
     def __init__(self, *, tells_data: bool) -> None:
         super().__init__()
@@ -107,7 +95,7 @@ class _Formatter(logging.Formatter):
     def _message(self, record: logging.LogRecord) -> str:
         try:
             message = record.getMessage()
-        except Exception:  # a logger of somebody else's; an error here would print the arguments
+        except Exception:  # a library's mistake; the error would print the arguments
             message = f"{record.msg} (the arguments do not fit)"
         message = redact(message)
         if len(message) > _MOST_CHARACTERS:
@@ -115,14 +103,19 @@ class _Formatter(logging.Formatter):
         return message
 
     def _fields(self, record: logging.LogRecord) -> dict[str, Any]:
-        """Those of the line itself and of the context: numbers, and texts without secrets."""
+        """The fields of the line and of the context: numbers, and texts without secrets."""
         own = getattr(record, "fields", None)
         fields = (own if isinstance(own, dict) else {}) | _context.get()
-        return {
-            name: value if isinstance(value, (int, float)) else redact(str(value))[:_MOST_OF_A_FIELD]
+        fields = {
+            name: value if isinstance(value, (int, float)) else str(value)
             for name, value in fields.items()
             if value is not None
         }
+        texts = {name: value for name, value in fields.items() if isinstance(value, str)}
+        together = "\n".join(texts.values())
+        if redact(together) != together:  # nearly never, and one look costs less than one for each field
+            texts = {name: redact(text) for name, text in texts.items()}
+        return fields | {name: text[:_MOST_OF_A_FIELD] for name, text in texts.items()}
 
     def _traceback(self, record: logging.LogRecord) -> str:
         """The traceback and the stack that the record has; empty without either."""
@@ -210,7 +203,7 @@ def _is_for_operators(record: logging.LogRecord) -> bool:
 def _log_warning(
     message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: Any, **__: Any
 ) -> None:
-    """Instead of `logging.captureWarnings`: pydantic's warnings repeat the values that they are about."""
+    """Replaces `logging.captureWarnings`: pydantic's warnings repeat the values that they are about."""
     _log.warning("%s at %s:%d", category.__name__, filename, lineno)
     _log.debug("The warning: %s", message)
 

@@ -1,20 +1,17 @@
 """How the last completion ended, for `/health`: the same answer from every worker of one server."""
 
 import json
-import mmap
-import struct
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import asdict, dataclass
 
 from llm_backend.errors import BackendError, PicturesRefusedError
 from llm_backend.operations.worker_folder import SharedFolder
 from llm_backend.values import Endpoint
 
-_TIME = struct.Struct("d")
+_SAME_AGAIN_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,35 +23,31 @@ class Ended:
     reason: str = ""
 
 
-class LastCompletion:
-    """Watches one endpoint and model, the server's own: what projects choose for themselves is their affair.
+class ProviderStatus:
+    """Watches one endpoint and model, the server's own. What projects choose for themselves is their affair.
 
-    Each worker keeps a file in the folder that they share: when its last completion ended, in 8 bytes, and
-    how, as JSON. The file is mapped into memory: while all goes well, noting that costs no system call.
+    Each worker notes how its last completion ended in a JSON file in the folder that the workers share. It
+    writes when the outcome changes, else once a second at most: a completion that ends like the one before it
+    costs no system call.
     """
 
     def __init__(
-        self,
-        endpoint: Endpoint | None = None,
-        model: str = "",
-        shared: SharedFolder | None = None,
+        self, endpoint: Endpoint | None = None, model: str = "", shared: SharedFolder | None = None
     ) -> None:
         self._watched = (endpoint, model)
-        self._folder = shared.path if shared else None
-        self._file = shared.path / f"last_completion_{shared.number}" if shared else None
+        self._shared = shared
         self._lock = threading.Lock()
-        self._here: Ended | None = None
-        self._written: tuple[str, str, mmap.mmap] | None = None  # code, reason, and the file that says so
+        self._last: Ended | None = None
 
     @contextmanager
     def noting(self, endpoint: Endpoint, model: str) -> Iterator[None]:
-        """Remembers how the block, which asks this endpoint for a completion, has ended."""
+        """Notes how the block ends, which asks this endpoint and model for a completion."""
         if (endpoint, model) != self._watched:
             yield
             return
         try:
             yield
-        except PicturesRefusedError:  # it is asked again, without them
+        except PicturesRefusedError:  # the caller asks again, without them
             raise
         except BackendError as error:
             self._note(error.code, error.reason)
@@ -62,33 +55,23 @@ class LastCompletion:
         else:
             self._note()
 
-    def get(self) -> Ended | None:
+    def last(self) -> Ended | None:
         """How the last completion of any worker ended; None where there was none yet."""
-        ends = [self._here] if self._here else []
-        for file in self._folder.glob("last_completion_?*") if self._folder else ():
-            with suppress(OSError, ValueError, struct.error):  # not there any more, or not yet
-                content = file.read_bytes()
-                ends.append(Ended(*_TIME.unpack_from(content), **json.loads(content[_TIME.size :])))
+        ends = [self._last] if self._last else []
+        for file in self._shared.path.glob("last_completion_*.json") if self._shared else ():
+            with suppress(OSError, ValueError):  # the folder is gone
+                ends.append(Ended(**json.loads(file.read_text(encoding="utf-8"))))
         return max(ends, key=lambda ended: ended.at, default=None)
 
     def _note(self, code: str = "", reason: str = "") -> None:
-        self._here = ended = Ended(time.time(), code, reason)
-        if self._file is None:
+        now, last = time.time(), self._last
+        same = last is not None and last.code == code and last.reason == reason
+        if last is not None and same and 0 <= now - last.at < _SAME_AGAIN_SECONDS:
             return
-        written = self._written
-        if written is not None and written[:2] == (code, reason):
-            written[2][: _TIME.size] = _TIME.pack(ended.at)
-        else:
+        self._last = ended = Ended(now, code, reason)
+        if self._shared is not None:
+            file = self._shared.path / f"last_completion_{self._shared.number}.json"
             with self._lock, suppress(OSError):  # a folder that is full must not cost a completion
-                self._write(self._file, ended)
-
-    def _write(self, file: Path, ended: Ended) -> None:
-        """Puts another file in the place of this worker's."""
-        self._written = None
-        outcome = {"code": ended.code, "reason": ended.reason}
-        new = file.with_name(f"new_{file.name}")
-        new.write_bytes(_TIME.pack(ended.at) + json.dumps(outcome).encode())
-        with new.open("r+b") as opened:
-            mapped = mmap.mmap(opened.fileno(), 0)
-        new.replace(file)
-        self._written = (ended.code, ended.reason, mapped)
+                new = file.with_suffix(".new")
+                new.write_text(json.dumps(asdict(ended)), encoding="utf-8")
+                new.replace(file)

@@ -1,6 +1,6 @@
-"""What must not be read in a log: the secrets that this process knows, and whatever looks like one.
+"""What no log may say: the secrets that this process knows, and whatever looks like one.
 
-Every pattern consumes what it has looked at, so that the time is linear in the length of the text.
+Every pattern consumes what it has looked at, so the time is linear in the length of the text.
 """
 
 import base64
@@ -72,10 +72,7 @@ _COMPILED = tuple((hints, re.compile(pattern, re.IGNORECASE), by) for hints, pat
 
 
 class Redactor:
-    """Hides the secrets it has been told, in all the ways in which they get written, and what looks like one.
-
-    Safe for threads.
-    """
+    """Hides the secrets that it knows, however they are written, and whatever looks like one. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -84,7 +81,7 @@ class Redactor:
         self._known: tuple[str, ...] = ()
 
     def hide(self, secret: str, *, forever: bool = False) -> None:
-        """Has the secret hidden from now on; unless `forever`, until very many others have been learnt."""
+        """Hides the secret from now on; without `forever` until a thousand others have come."""
         if len(secret) < _SHORTEST or secret in self._kept:
             return
         with self._lock:

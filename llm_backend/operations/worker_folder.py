@@ -1,6 +1,6 @@
-"""What the workers of one server share: a folder that gunicorn's master makes and removes.
+"""The folder that the workers of one server share. gunicorn's master makes and removes it.
 
-The master holds a lock on it as long as it lives, so that the next one can tell what a killed one has left.
+The master locks the folder for as long as it lives. So the next master knows which folders killed ones left.
 """
 
 import fcntl
@@ -20,39 +20,39 @@ _NEW_SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True)
 class SharedFolder:
-    """The folder, and the `number` under which this worker has files of its own in it.
+    """The folder, and the `number` by which this worker names its files in it.
 
-    No two workers that live have the same number; who takes a dead one's place takes its number.
+    No two living workers have the same number. A worker that replaces a dead one gets its number.
     """
 
     path: Path
     number: int
 
 
-def places(model_dir: Path) -> Iterator[Path]:
-    """Where the folder may be: in memory, where temporary files go, and where all state is."""
+def parents(model_dir: Path) -> Iterator[Path]:
+    """Where the folder may be, the best first: in memory, among temporary files, beside the state."""
     yield Path("/dev/shm")  # noqa: S108 - the folder is private
     with suppress(OSError):
         yield Path(tempfile.gettempdir())
     yield model_dir
 
 
-def make_folder(parents: Iterable[Path], *, user: int, group: int) -> Path | None:
-    """A new private folder of that user in the first of the parents where that can be; None if in none."""
-    for parent in parents:
+def make_folder(candidates: Iterable[Path], *, user: int, group: int) -> Path | None:
+    """Makes a private folder of that user in the first candidate that takes one; None if none does."""
+    for parent in candidates:
         with suppress(OSError):
             _remove_left_over(parent)
             if shutil.disk_usage(parent).free < _ENOUGH_BYTES:
                 continue
             folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
             os.chown(folder, user, group)
-            _lock(folder)  # open until this process ends
+            _lock(folder)  # until this process ends
             return folder
     return None
 
 
 def _remove_left_over(parent: Path) -> None:
-    """Removes the folders of masters that were killed; not one so new that its lock may be yet to come."""
+    """Removes the folders of killed masters, but none of the last minute: its lock may be yet to come."""
     for folder in parent.glob(f"{_PREFIX}*"):
         with suppress(OSError):
             if folder.is_symlink() or time.time() - folder.stat().st_mtime < _NEW_SECONDS:
@@ -63,7 +63,7 @@ def _remove_left_over(parent: Path) -> None:
 
 
 def _lock(folder: Path) -> int:
-    """A descriptor that holds the lock on the folder.
+    """Locks the folder. Gives the descriptor that holds the lock.
 
     Raises:
         OSError: another process holds it, or the folder is another user's.

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 from llm_backend.operations.metrics import Metrics
-from llm_backend.operations.provider_status import LastCompletion
+from llm_backend.operations.provider_status import ProviderStatus
 from llm_backend.providers import azure, embedded, ollama, openai
 from llm_backend.providers.chat import ChatClient, ProviderModule
 from llm_backend.values import Completion, CompletionRequest, Endpoint
@@ -37,14 +37,14 @@ class Providers:
     def __init__(
         self,
         metrics: Metrics,
-        last: LastCompletion | None = None,
+        status: ProviderStatus | None = None,
         *,
         timeout: float,
         max_retries: int,
         allowed_hosts: Collection[str] = (),
     ) -> None:
         self._metrics = metrics
-        self._last = last or LastCompletion()
+        self._status = status or ProviderStatus()
         self._timeout = timeout
         self._max_retries = max_retries
         self._allowed_hosts = tuple(allowed_hosts)
@@ -91,7 +91,7 @@ class Providers:
     ) -> Iterator[Callable[[int, int], None]]:
         with (
             self._metrics.completion(endpoint.provider) as record,
-            self._last.noting(endpoint, request.model),
+            self._status.noting(endpoint, request.model),
         ):
             yield record
 

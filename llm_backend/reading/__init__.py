@@ -8,18 +8,17 @@ from collections.abc import Mapping
 from typing import Any
 
 import llm_backend.reading.tags  # noqa: F401 - registers the tags
-from llm_backend.labeling.source import Source
+from llm_backend.labeling.source import ReadableTag, Source
 from llm_backend.reading.files import FileReader, TaskFiles
 from llm_backend.reading.tags.base import TAGS, ObjectTag, register
 from llm_backend.values import Reading
 
-__all__ = ["READABLE", "TAGS", "FileReader", "ObjectTag", "Reading", "TaskFiles", "register", "show"]
+__all__ = ["TAGS", "FileReader", "ObjectTag", "Reading", "TaskFiles", "readable", "register", "show"]
 
-# The object tags that this program can read. `TAGS` also has what a test registers later.
-READABLE = tuple(TAGS)
 
-# The object tags that a model can read.
-READABLE = ("Text", "HyperText", "Paragraphs", "Image")
+def readable() -> tuple[ReadableTag, ...]:
+    """The object tags that a model can read, in the order in which people are told of them."""
+    return tuple(ReadableTag(tag.name, tag.attributes) for tag in TAGS.values())
 
 
 def show(source: Source, data: Mapping[str, Any], files: TaskFiles) -> str:

@@ -19,7 +19,7 @@ def health_of(services: Services, *, with_reason: bool) -> Json:
     still be possible. `with_reason` shows the reason of a failed completion, which may quote the provider.
     """
     own = services.parameters
-    last = services.last_completion.get()
+    last = services.provider_status.last()
     return {
         "status": "UP",
         "model_class": "InteractiveLLM",
@@ -33,12 +33,12 @@ def health_of(services: Services, *, with_reason: bool) -> Json:
 
 
 def _problems(services: Services) -> list[str]:
-    seen = services.state_problems.seen(_PATIENCE_SECONDS)
-    if seen.answer:
-        return list(seen.answer)
-    if seen.waiting > _SLOW_SECONDS:
+    probed = services.state_problems.ask(_PATIENCE_SECONDS)
+    if probed.answer:
+        return list(probed.answer)
+    if probed.waiting > _SLOW_SECONDS:
         return [
-            f"The database has not answered for {seen.waiting:.0f} s: check the disk of MODEL_DIR, "
+            f"The database has not answered for {probed.waiting:.0f} s: check the disk of MODEL_DIR, "
             "or the server of DATABASE_URL"
         ]
     return []

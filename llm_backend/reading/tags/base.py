@@ -17,12 +17,14 @@ class ObjectTag(ABC, Generic[Options]):
     """How an object of that name in a labeling config is read. Its objects are values: it keeps nothing.
 
     `options_type` is the frozen dataclass of its options, if they are one. `is_text` says that the text of a
-    reading is what people see of the object, which so need not be read again for `show`.
+    reading is what people see of the object, which so need not be read again for `show`. `attributes` are
+    the optional fields of `Source` that matter.
     """
 
     name: ClassVar[str]
     options_type: ClassVar[type | None] = None
     is_text: ClassVar[bool] = True
+    attributes: ClassVar[frozenset[str]] = frozenset({"value_type"})
 
     @abstractmethod
     def options(self, settings: Settings) -> Options:

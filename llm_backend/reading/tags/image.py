@@ -35,6 +35,7 @@ class Image(ObjectTag[ImageOptions]):
     name = "Image"
     options_type = ImageOptions
     is_text = False
+    attributes = frozenset()
 
     def options(self, settings: Settings) -> ImageOptions:
         """How large, how many, and what of them; a setting that makes no difference is left out."""

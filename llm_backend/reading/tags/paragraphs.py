@@ -25,6 +25,7 @@ class Paragraphs(ObjectTag[DialogueFormat]):
     """A list of turns, each with a name and a text under the tag's own keys."""
 
     name = "Paragraphs"
+    attributes = frozenset({"value_type", "name_key", "text_key"})
 
     def options(self, settings: Settings) -> DialogueFormat:
         """Whether a chat goes to the model as chat messages."""
