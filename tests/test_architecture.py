@@ -20,7 +20,7 @@ OWNERS = {
     "label_studio_sdk.client": ("label_studio",),
     "label_studio_sdk.core": ("label_studio",),
     "label_studio_sdk.label_interface": ("labeling", "ml_base"),
-    "lxml": ("labeling", "reading"),
+    "lxml": ("reading",),
     "openai": ("providers",),
     "prometheus_client": ("operations",),
     "pydantic": ("parameters", "settings"),

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from llm_backend.batches import delivery
+from llm_backend.batches import delivery, housekeeping
 from testkit.stub_label_studio import LEGACY_TOKEN, StubLabelStudio, running_label_studio
 from testkit.stub_llm import Answer, Call, StubLLM, completion
 from tests.conftest import CLASSIFICATION, Backend, MakeApp
@@ -140,7 +140,7 @@ def test_a_project_is_looked_up_once_in_some_minutes(
     late: Late, go_on: threading.Event, label_studio: StubLabelStudio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not in each round, of which there is one every two seconds."""
-    monkeypatch.setattr(delivery, "_ROUND_SECONDS", 0.05)
+    monkeypatch.setattr(housekeeping, "_ROUND_SECONDS", 0.05)
     label_studio.failures["/api/projects/1"] = 404
     backend = late(hold=True)
     eventually(lambda: LOOK_UP in label_studio.asked)
@@ -157,7 +157,7 @@ def test_a_failing_label_studio_is_tried_again(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """The log says what is wrong and what to do; nothing is lost, and nothing comes twice."""
-    monkeypatch.setattr(delivery, "_RETRY_SECONDS", 0.1)
+    monkeypatch.setattr(housekeeping, "_RETRY_SECONDS", 0.1)
     label_studio.refusal = "Token is blacklisted"
     backend = late()
     eventually(lambda: "Delivery for project" in caplog.text)

@@ -18,7 +18,7 @@ from llm_backend.errors import InputError, LabelingConfigError
 from llm_backend.labeling.config import LabelingConfig, parse_labeling_config
 from llm_backend.labeling.source import Source
 from llm_backend.labeling.task_data import variable
-from llm_backend.reading import TAGS, FileReader, ObjectTag, Reading, TaskFiles, register, show
+from llm_backend.reading import TAGS, FileReader, ObjectTag, Reading, TaskFiles, readable, register, show
 from llm_backend.reading.ocr import missing_languages
 from llm_backend.settings import Settings, load_settings
 from llm_backend.values import Message
@@ -32,7 +32,7 @@ def config(source: str) -> LabelingConfig:
         f'<View>{source}<TextArea name="prompt" toName="x"/><TextArea name="response" toName="x"/></View>',
         "prompt",
         "default",
-        tuple(TAGS),
+        readable(),
     )
 
 

@@ -278,6 +278,22 @@ def test_a_batch_keeps_its_parameters_over_a_restart(make_backend: MakeApp, stub
     assert {(call.body["model"], call.body["temperature"]) for call in stub.calls} == {("old", 0.7)}
 
 
+def test_a_batch_of_a_version_without_shapes_goes_on(make_backend: MakeApp, stub: StubLLM) -> None:
+    """Its shape is made of its labeling config, extra params and prompt."""
+    stub.answer = lambda call: Answer(body=completion("ok").body, delay=0.1)
+    backend = make_backend(DEFAULT_PROMPT="first", PREDICT_TIMEOUT="1", MAX_CONCURRENCY="2")
+    backend.predict(tasks(30))
+    backend.services.close()
+    with backend.services.database.writing() as connection:
+        connection.exec_driver_sql("UPDATE jobs SET shape = NULL")
+    again = make_backend(DEFAULT_PROMPT="second")
+    again.services.start()
+    eventually(lambda: the_job(again)["left"] == 0)
+    assert the_job(again)["failed"] == 0
+    assert len(stub.calls) == 30
+    assert all("first" in prompt for prompt in stub.prompts)
+
+
 def test_retry_after_zero_is_no_storm(make_backend: MakeApp, stub: StubLLM) -> None:
     """The limiter's own pauses hold."""
     begun = time.monotonic()

@@ -98,6 +98,18 @@ class Jobs:
         self._database = database
         self._longest_request = longest_request
         self.tasks = Tasks(database)
+        # To make a statement takes longer than to execute it: these two are executed again and again.
+        open_jobs = sa.select(_requests.c.job_id).where(self._is_open())
+        self._active = (
+            _jobs.select().where(_IS_ACTIVE).order_by(_jobs.c.id.in_(open_jobs).desc(), _jobs.c.created_at)
+        )
+        self._waited_for = (
+            sa.select(sa.literal(1))
+            .select_from(TASKS.join(_jobs, TASKS.c.job_id == _jobs.c.id))
+            .where(TASKS.c.job_id == sa.bindparam("job"), TASKS.c.state == TaskState.PENDING, _IS_ACTIVE)
+            .where(TASKS.c.wanted_until >= sa.bindparam("until"))
+            .limit(1)
+        )
 
     def now(self) -> float:
         """The time by which requests are open and jobs submitted."""
@@ -150,10 +162,7 @@ class Jobs:
 
     def active(self) -> list[Job]:
         """The jobs with work or deliveries left; those for which a request is open come first."""
-        open_jobs = sa.select(_requests.c.job_id).where(self._is_open())
-        return self._find(
-            _jobs.select().where(_IS_ACTIVE).order_by(_jobs.c.id.in_(open_jobs).desc(), _jobs.c.created_at)
-        )
+        return self._find(self._active)
 
     def recent(self, limit: int = 50) -> list[Job]:
         """The newest jobs, newest first."""
@@ -175,15 +184,9 @@ class Jobs:
 
     def is_waited_for(self, job_id: str, request: OpenRequest) -> bool:
         """Whether a task of the request, or of one that is open for longer, is pending in an active job."""
-        pending = (
-            sa.select(sa.literal(1))
-            .select_from(TASKS.join(_jobs, TASKS.c.job_id == _jobs.c.id))
-            .where(TASKS.c.job_id == job_id, TASKS.c.state == TaskState.PENDING, _IS_ACTIVE)
-            .where(TASKS.c.wanted_until >= request.until)
-            .limit(1)
-        )
+        values = {"job": job_id, "until": request.until}
         with self._database.reading() as connection:
-            return connection.execute(pending).first() is not None
+            return connection.execute(self._waited_for, values).first() is not None
 
     def hand_over(
         self, job_id: str, identities: Sequence[str], request: OpenRequest

@@ -120,6 +120,9 @@ class Tasks:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        # To make a statement takes longer than to execute it.
+        self._lease = _lease(database)
+        self._finish = _finish(database)
 
     def add(
         self, connection: sa.Connection, job_id: str, tasks: Sequence[NewTask], wanted_until: float
@@ -162,33 +165,13 @@ class Tasks:
 
         On PostgreSQL, tasks that another process is just taking are passed over. SQLite has one writer.
         """
-        now = self._database.steady()
-        free = (TASKS.c.job_id == job_id) & (TASKS.c.state == TaskState.PENDING)
-        free &= is_over(TASKS.c.lease_until, now, seconds + SLACK_SECONDS)
-        first = (
-            sa.select(TASKS.c.id)
-            .where(free)
-            .order_by(TASKS.c.wanted_until.desc(), TASKS.c.id)
-            .limit(room)
-            .with_for_update(skip_locked=True)
-            .cte("first")  # PostgreSQL may run a subquery more than once, and lock more each time
-        )
+        values = {"job": job_id, "who": owner, "room": room, "seconds": seconds}
         with self._database.writing() as connection:
-            rows = connection.execute(
-                TASKS.update()
-                .where(TASKS.c.id.in_(sa.select(first.c.id)))
-                .values(owner=owner, lease_until=now + seconds)
-                .returning(
-                    TASKS.c.id,
-                    TASKS.c.identity,
-                    TASKS.c.task_id,
-                    TASKS.c.data,
-                    TASKS.c.wanted_until,
-                    (TASKS.c.lease_until - seconds).label("taken_at"),
-                )
-            ).all()
+            rows = connection.execute(self._lease, values).all()
         return [
-            WorkItem(row.id, job_id, row.identity, row.task_id, json.loads(row.data), row.taken_at)
+            WorkItem(
+                row.id, job_id, row.identity, row.task_id, json.loads(row.data), row.lease_until - seconds
+            )
             for row in sorted(rows, key=lambda row: (-row.wanted_until, row.id))
         ]
 
@@ -208,26 +191,7 @@ class Tasks:
         if not outcomes:
             return
         in_order = sorted(outcomes, key=lambda outcome: outcome.item.row)  # else two of these may deadlock
-        finished_at = sa.case(
-            (sa.bindparam("given_back", type_=sa.Boolean), None), else_=self._database.now()
-        )
-        statement = (
-            TASKS.update()
-            .where(TaskChange.PREDICTED.can_begin(TASKS))  # as all changes that an outcome makes
-            .where(TASKS.c.id == sa.bindparam("row"), TASKS.c.owner == owner)
-            # A database that took the place of another counts its rows anew.
-            .where(TASKS.c.job_id == sa.bindparam("job"), TASKS.c.identity == sa.bindparam("same"))
-            .values(
-                state=sa.bindparam("new_state"),
-                prediction=sa.bindparam("new_prediction"),
-                code=sa.bindparam("new_code"),
-                reason=sa.bindparam("new_reason"),
-                tokens=TASKS.c.tokens + sa.bindparam("new_tokens"),
-                finished_at=finished_at,
-                lease_until=0,
-            )
-        )
-        connection.execute(statement, [_outcome_values(outcome) for outcome in in_order])
+        connection.execute(self._finish, [_outcome_values(owner, outcome) for outcome in in_order])
 
     def answer(
         self, connection: sa.Connection, job_id: str, identities: Sequence[str], since: float
@@ -325,15 +289,63 @@ class Tasks:
 
 
 def is_over(
-    until: sa.ColumnElement[float], now: sa.ColumnElement[float], longest: float
+    until: sa.ColumnElement[float], now: sa.ColumnElement[float], longest: float | sa.ColumnElement[float]
 ) -> sa.ColumnElement[bool]:
     """Whether the time has come, or is so far away that a clock which has been set anew gave it."""
     return (until <= now) | (until > now + longest)
 
 
-def _outcome_values(outcome: Outcome) -> dict[str, Any]:
+def _lease(database: Database) -> sa.Executable:
+    """Takes `room` tasks of a `job` for `who`, for so many `seconds`."""
+    now, seconds = database.steady(), sa.bindparam("seconds", type_=sa.Double)
+    first = (
+        sa.select(TASKS.c.id)
+        .where(TASKS.c.job_id == sa.bindparam("job"), TASKS.c.state == TaskState.PENDING)
+        .where(is_over(TASKS.c.lease_until, now, seconds + SLACK_SECONDS))
+        .order_by(TASKS.c.wanted_until.desc(), TASKS.c.id)
+        .limit(sa.bindparam("room", type_=sa.Integer))
+        .with_for_update(skip_locked=True)
+        .cte("first")  # PostgreSQL may run a subquery more than once, and lock more each time
+    )
+    return (
+        TASKS.update()
+        .where(TASKS.c.id.in_(sa.select(first.c.id)))
+        .values(owner=sa.bindparam("who"), lease_until=now + seconds)
+        .returning(
+            TASKS.c.id,
+            TASKS.c.identity,
+            TASKS.c.task_id,
+            TASKS.c.data,
+            TASKS.c.wanted_until,
+            TASKS.c.lease_until,
+        )
+    )
+
+
+def _finish(database: Database) -> sa.Update:
+    """Stores an outcome, unless the lease was lost; its parameters are `_outcome_values`."""
+    return (
+        TASKS.update()
+        .where(TaskChange.PREDICTED.can_begin(TASKS))  # as all changes that an outcome makes
+        .where(TASKS.c.id == sa.bindparam("row"), TASKS.c.owner == sa.bindparam("who"))
+        # A database that took the place of another counts its rows anew.
+        .where(TASKS.c.job_id == sa.bindparam("job"), TASKS.c.identity == sa.bindparam("same"))
+        .values(
+            state=sa.bindparam("new_state"),
+            prediction=sa.bindparam("new_prediction"),
+            code=sa.bindparam("new_code"),
+            reason=sa.bindparam("new_reason"),
+            tokens=TASKS.c.tokens + sa.bindparam("new_tokens"),
+            finished_at=sa.case((sa.bindparam("given_back", type_=sa.Boolean), None), else_=database.now()),
+            lease_until=0,
+        )
+    )
+
+
+def _outcome_values(owner: str, outcome: Outcome) -> dict[str, Any]:
     change = outcome.change
     return {
+        "who": owner,
         "row": outcome.item.row,
         "job": outcome.item.job_id,
         "same": outcome.item.identity,
