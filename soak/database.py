@@ -17,6 +17,7 @@ _SETTINGS: dict[str, Any] = {"MAX_CONCURRENCY": "16", "LEASE_SECONDS": "3"}
 _SLOW = 0.2  # seconds for a completion: a batch then takes some seconds
 _PERSON_SECONDS = 12.0
 _PAGE_BYTES = 4096
+_CORRUPT = "The database is corrupt: start the server again"
 
 
 def disk_full(stage: Stage) -> None:
@@ -67,7 +68,7 @@ def read_only(stage: Stage) -> None:
 
 
 def corrupt(stage: Stage) -> None:
-    """Every tenth page of the database is overwritten with noise within a batch."""
+    """Noise in every tenth page of the database within a batch; then the server is started again."""
     stage.ledger.latency = _SLOW
     with stage.server(**_SETTINGS) as server:
         stage.is_well(server)
@@ -77,28 +78,36 @@ def corrupt(stage: Stage) -> None:
         wait_until(lambda: len(stage.ledger.asked) - before >= _TASKS // 4, 30, "a quarter of the batch")
         _spoil(stage.database)
         seen = [one for number in range(10) for one in people(server, range(10 * number, 10 * number + 10))]
-        told = [one for one in seen if one.is_warning]
-        answered = [one for one in seen if one.is_answer]
-        stage.expect(len(told) + len(answered) == len(seen), "a person sees neither an answer nor a reason")
-        stage.expect(answered[-1:] == seen[-1:], "people get no answers any more")
-        for one in told:
-            stage.saw(f"`{one.box}`")
         first = waiting.result()
+        second = batch(server, 1001, _TASKS)
         stage.expect(len(first.entries) == _TASKS or first.status == 503, f"{first.status} {first.reason}")
-        stage.saw(f"{len(answered)} of {len(seen)} people meanwhile are answered")
+        stage.saw(f"the batch under way: `{first.status} {first.reason}`")
+        stage.expect(_CORRUPT in second.reason, f"a new batch: {second.status} {second.reason}")
+        for one in seen:
+            told = one.is_warning and _CORRUPT in one.box
+            stage.expect(told or one.is_answer, f"a person sees {one.status} {one.reason}: {one.box!r}")
+            stage.saw(f"`{one.box}`" if told else "people get their answers all the same")
+        wait_until(lambda: _CORRUPT in str(server.get("/health")["problems"]), 10, "the problem in /health")
+        stage.expect(not _moved_aside(stage), "the file was moved aside while the server was running")
+    with stage.server(**_SETTINGS) as server:
         stage.completes(server, 1, _TASKS)
         stage.completes(server, 1001, _TASKS)
         stage.is_well(server)
-        aside = [file.name for file in stage.state.iterdir() if "corrupt" in file.name]
-        stage.expect(aside, "the corrupt file has not been moved aside")
-        stage.expect("is corrupt" in stage.log, "the log does not say so")
+        stage.expect(len(_moved_aside(stage)) == 1, "the corrupt file was not moved aside at the next start")
+        stage.expect("is corrupt: moved to" in stage.log, "the log does not say so")
+        wait_until(lambda: server.get("/health")["problems"] == [], 10, "the end of the problem in /health")
         paid = stage.ledger.times_paid()
     again = sum(paid.values()) - len(paid)
     stage.expect(len(paid) == 2 * _TASKS, f"{len(paid)} of {2 * _TASKS} tasks have been paid for")
     stage.lost = (
-        f"what the spoiled pages held, in the file that was moved aside: {again} of {2 * _TASKS} completions "
-        "are paid for again"
+        f"what the corrupt file held; it is beside the new one: {again} of {2 * _TASKS} completions are paid "
+        "for again"
     )
+
+
+def _moved_aside(stage: Stage) -> list[Path]:
+    """The databases that a start has moved aside, each with the files that SQLite had beside it."""
+    return [file for file in stage.state.glob("*.corrupt-*") if not file.name.endswith(("-wal", "-shm"))]
 
 
 def _people_get_answer_or_reason(stage: Stage, server: Server, sentence: str) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from llm_backend.asking.question import Question, make_question
-from llm_backend.storage import Database, StoredCompletions
+from llm_backend.storage import Database, Ledger, StoredCompletions
 from llm_backend.storage.completions import KeyedReply
 from llm_backend.values import Json, Reply
 from testkit.stub_llm import Answer, StubLLM, completion
@@ -39,7 +39,8 @@ def stored(backend: Backend) -> StoredCompletions:
 def test_a_batch_does_not_ask_again_for_what_a_person_was_told(backend: Backend, stub: StubLLM) -> None:
     """The same task with the same prompt is answered from the database, also after a restart."""
     backend.predict(prompt="p")
-    eventually(lambda: len(backend.predict([TASK, TASK | {"id": 2}]).json["results"]) == 2)
+    eventually(lambda: Ledger(backend.services.database).payments())  # written with the reply
+    assert len(backend.predict([TASK, TASK | {"id": 2}]).json["results"]) == 2
     assert len(stub.calls) == 1
 
 

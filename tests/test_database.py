@@ -390,7 +390,7 @@ def test_a_database_of_version_1_is_brought_up_to_date(url: str, tmp_path: Path,
     assert finished.prompt == "Is this\n'sarcastic'? 情感"
     assert "<Rating" in (active.label_config or "")
     [job] = jobs.active()
-    assert (job.project, job.prompt) == (ACTIVE, "Rate it.")
+    assert (job.project, job.prompt, job.shape) == (ACTIVE, "Rate it.", None)
     assert (jobs.tasks.progress(job.id).done, jobs.tasks.progress(job.id).left) == (3, 3)
     assert {one.state for one in jobs.recent()} == {JobState.ACTIVE, JobState.DONE}
     assert [item.task_id for item in jobs.tasks.lease(job.id, "me", 9, 60)] == [4, 5, 6]

@@ -80,6 +80,7 @@ class Requests:
         """Until the tasks of the request are finished, job or server end, or the deadline has come."""
         while (remaining := deadline - time.monotonic()) > 0 and not self._shared.stopping.is_set():
             try:
+                self._shared.writer.check()
                 if not self._jobs.is_waited_for(job_id, request):
                     return
             except RestartNeededError:

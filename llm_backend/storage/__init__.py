@@ -1,7 +1,8 @@
 """What must survive a restart. Nothing outside this package talks to the database.
 
-`database` opens it; `projects`, `completions`, `ledger` and `work` each own their tables, and the steps that
-bring an older database up to date; `write_behind` stores what was paid for; `checks` tries to write.
+`database` opens it. `projects`, `completions`, `ledger`, `jobs` and `tasks` each own their tables and the
+steps that bring an older database up to date. `write_behind` stores what was paid for, `checks` tries
+to write.
 """
 
 from llm_backend.storage.checks import StateCheck

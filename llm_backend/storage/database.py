@@ -36,17 +36,22 @@ _SCHEMA_LOCK = 7_235_481  # any number: PostgreSQL's advisory locks are told apa
 
 @dataclass(frozen=True, slots=True)
 class _Opened:
-    """Connections, and the lock on the folder of an SQLite file."""
+    """Connections, and the lock on the folder of an SQLite file.
+
+    The engine has no listeners: with one, SQLAlchemy asks for listeners at every step of every connection.
+    """
 
     engine: sa.Engine
     in_use: sqlite.InUse | None
 
     @contextmanager
     def writing(self, seconds: float) -> Iterator[sa.Connection]:
-        with self.engine.connect() as connection:
-            connection.execution_options(writes=True, patience=seconds)
-            with connection.begin():
-                yield connection
+        with self.engine.connect() as connection, connection.begin():
+            if self.engine.dialect.name == "sqlite":
+                sqlite.take_write_lock(connection, seconds)
+            elif seconds < _PATIENT_SECONDS:
+                connection.exec_driver_sql(f"SET LOCAL lock_timeout = {int(seconds * 1000)}")
+            yield connection
 
 
 class Database:
@@ -305,7 +310,7 @@ _TIME_OF_THE_SERVER = sa.select(_time_of_the_server())
 
 
 def _postgresql_engine(url: sa.URL) -> sa.Engine:
-    engine = sa.create_engine(
+    return sa.create_engine(
         url,
         pool_size=8,
         max_overflow=24,
@@ -321,11 +326,3 @@ def _postgresql_engine(url: sa.URL) -> sa.Engine:
             "options": f"-c statement_timeout={int(_PATIENT_SECONDS * 1000)}",
         },
     )
-
-    @sa.event.listens_for(engine, "begin")
-    def _begin(connection: sa.Connection) -> None:
-        options = connection.get_execution_options()
-        if options.get("patience", _PATIENT_SECONDS) < _PATIENT_SECONDS:
-            connection.exec_driver_sql(f"SET LOCAL lock_timeout = {int(options['patience'] * 1000)}")
-
-    return engine

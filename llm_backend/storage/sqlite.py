@@ -44,11 +44,7 @@ def make_file(file: Path) -> None:
 
 
 def make_engine(url: sa.URL) -> sa.Engine:
-    """An engine for a file that is there, or a database in memory.
-
-    A transaction's option `patience` is the seconds for which it waits for others, 2 by default. With the
-    option `writes` it takes the write lock at its start.
-    """
+    """An engine for a file that is there, or a database in memory."""
     engine = sa.create_engine(url, pool_size=16, max_overflow=-1, pool_use_lifo=True)
 
     if file_of(url) is not None:
@@ -60,19 +56,19 @@ def make_engine(url: sa.URL) -> sa.Engine:
                 name, options = f"file:{quote(name)}?mode=rw", options | {"uri": True}
             return _configured(dialect.connect(name, **options | {"timeout": _WAIT_SECONDS}))
 
-    @sa.event.listens_for(engine, "begin")
-    def _begin(connection: sa.Connection) -> None:
-        options = connection.get_execution_options()
-        pooled = connection.connection
-        driver: Any = pooled.driver_connection
-        seconds = options.get("patience", _WAIT_SECONDS)
-        if pooled.info.get("patience", _WAIT_SECONDS) != seconds:
-            driver.execute(f"PRAGMA busy_timeout = {int(seconds * 1000)}")
-            pooled.info["patience"] = seconds
-        if "writes" in options:
-            driver.execute("BEGIN IMMEDIATE")
-
     return engine
+
+
+def take_write_lock(connection: sa.Connection, seconds: float) -> None:
+    """Begins the transaction with the write lock, for which it waits so many seconds at most."""
+    driver: Any = connection.connection.driver_connection
+    if seconds != _WAIT_SECONDS:
+        driver.execute(f"PRAGMA busy_timeout = {int(seconds * 1000)}")
+    try:
+        driver.execute("BEGIN IMMEDIATE")
+    finally:
+        if seconds != _WAIT_SECONDS:
+            driver.execute(f"PRAGMA busy_timeout = {int(_WAIT_SECONDS * 1000)}")
 
 
 class InUse:
@@ -133,7 +129,7 @@ def move_aside(file: Path) -> Path:
 
 
 def _configured(connection: Any) -> Any:
-    connection.isolation_level = None  # transactions begin where `_begin` says so
+    connection.isolation_level = None  # transactions begin where `take_write_lock` says so
     try:
         _use_write_ahead_log(connection)
         connection.execute("PRAGMA synchronous = NORMAL")

@@ -61,7 +61,7 @@ class WriteBehind:
         self._thread: threading.Thread | None = None
         self._closing = threading.Event()
         self._deadline = float("inf")  # after which nothing is tried again
-        self._stuck = threading.Event()
+        self._failure: StorageError | None = None
 
     @property
     def is_stuck(self) -> bool:
@@ -69,7 +69,16 @@ class WriteBehind:
 
         From the first write that fails until the queue is empty.
         """
-        return self._stuck.is_set()
+        return self._failure is not None
+
+    def check(self) -> None:
+        """Lets nobody wait for what cannot be written.
+
+        Raises:
+            RestartNeededError: the database takes nothing until the next start.
+        """
+        if isinstance(self._failure, RestartNeededError):
+            raise self._failure
 
     def put(self, record: Record) -> None:
         """Queues the record; the writer thread stores it.
@@ -113,7 +122,7 @@ class WriteBehind:
                     records.append(record)
             self._write(records)
             if self._queue.empty():
-                self._stuck.clear()
+                self._failure = None
             if first is None:
                 return
 
@@ -130,7 +139,7 @@ class WriteBehind:
                 self._write_one_by_one(records)
                 return
             except StorageError as error:
-                self._stuck.set()
+                self._failure = error
                 waiting = len(records) + self._queue.qsize()
                 is_hopeless = isinstance(error, RestartNeededError) and self._closing.is_set()
                 if is_hopeless or time.monotonic() > self._deadline:
