@@ -30,7 +30,7 @@ demo-clean:
 	rm -rf .demo
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 4 --dist worksteal
 
 check: lint test
 
