@@ -118,6 +118,18 @@ def test_each_owner_imports_what_it_owns() -> None:
     assert used == {(package, owner) for package, owners in OWNERS.items() for owner in owners}
 
 
+def test_one_door_pays() -> None:
+    """Only `asking.completions` has a provider asked; whoever wants a completion goes through it."""
+    calls = {"complete", "complete_for_batch"}
+    callers = {
+        str(path.relative_to(PROJECT_ROOT / "llm_backend"))
+        for path in MODULES
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Attribute) and node.attr in calls and "providers" in ast.unparse(node.value)
+    }
+    assert callers == {"asking/completions.py"}
+
+
 def test_the_default_template_is_the_documented_one() -> None:
     """`prompt_templates/default.txt` is exactly the text that the description gives."""
     template = PROJECT_ROOT / "prompt_templates" / "default.txt"

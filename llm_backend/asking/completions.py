@@ -90,7 +90,7 @@ class Completions:
                         break
                 if theirs.exception() is None:
                     self._metrics.looked_up(found=True)
-                    return replace(theirs.result(), prompt_tokens=0, completion_tokens=0)
+                    return Completion(theirs.result().replies)
             try:
                 completion = self._look_up_or_pay(question, call)
             except BaseException as error:
@@ -109,10 +109,16 @@ class Completions:
         Raises:
             CompletionError: nothing was answered.
         """
-        completion = self._providers.complete(endpoint, request)
-        if in_ledger:
-            payment = _payment(Call(Purpose.CHECK, endpoint), request.model, "", completion, "ok")
-            self._writer.put(Record(payment=payment))
+        outcome, paid = "ok", None
+        try:
+            completion = paid = self._providers.complete(endpoint, request)
+        except CompletionError as error:
+            outcome, paid = error.code, error.paid
+            raise
+        finally:
+            if in_ledger and paid is not None:
+                payment = _payment(Call(Purpose.CHECK, endpoint), request.model, "", paid, outcome)
+                self._writer.put(Record(payment=payment))
         return completion
 
     def close(self, deadline: float) -> bool:
