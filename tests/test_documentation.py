@@ -122,9 +122,7 @@ def test_variables_in_the_documentation_exist(page: Path) -> None:
     assert set(shown) <= {name.upper() for name in Settings.model_fields}
 
 
-@pytest.mark.parametrize(
-    "page", [page for page in PAGES if page.stem != "architecture"], ids=lambda page: page.name
-)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_files_and_modules_in_the_documentation_exist(page: Path) -> None:
     """A path or a `python -m` module that a page names in backticks is there."""
     folders = "|".join(folder.name for folder in PROJECT_ROOT.glob("[a-z]*") if folder.is_dir())
