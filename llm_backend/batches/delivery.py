@@ -67,9 +67,20 @@ class Delivery:
 
         One unknown task fails a whole call, so a refused call is halved until the culprit is found.
         """
-        wanted = [task.task_id for task in done if task.task_id is not None]
-        has_one = self._label_studio.tasks_with_version(project, wanted, job.model_version)
-        new = [task for task in done if task.task_id is not None and task.task_id not in has_one]
+        by_version: dict[str, list[int]] = {}  # a batch that goes on after an update has two versions
+        for task in done:
+            if task.task_id is not None:
+                by_version.setdefault(_version_of(task, job), []).append(task.task_id)
+        has_one = {
+            (version, task_id)
+            for version, wanted in by_version.items()
+            for task_id in self._label_studio.tasks_with_version(project, wanted, version)
+        }
+        new = [
+            task
+            for task in done
+            if task.task_id is not None and (_version_of(task, job), task.task_id) not in has_one
+        ]
         try:
             if new:
                 self._label_studio.import_predictions(
@@ -87,3 +98,7 @@ class Delivery:
                 self._deliver(project, job, new[: len(new) // 2])
                 self._deliver(project, job, new[len(new) // 2 :])
         self._jobs.tasks.delivered([task.row for task in done])
+
+
+def _version_of(task: DoneTask, job: Job) -> str:
+    return str(task.prediction.get("model_version") or job.model_version)
