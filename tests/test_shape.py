@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from llm_backend.asking import shape as shapes_module
 from llm_backend.asking.question import Question, make_question
 from llm_backend.asking.shape import Access, Shape, Shapes, shape_from_json
 from llm_backend.errors import InputError, MissingSettingsError
@@ -328,6 +329,18 @@ def test_the_version_names_the_model() -> None:
     """And eight digits of a hash, the same in every process."""
     assert re.fullmatch(r"gpt-3\.5-turbo-[0-9a-f]{8}", version())
     assert version() == version()
+
+
+@pytest.mark.parametrize("temperature", ["0", "1"])
+def test_the_version_does_not_depend_on_what_was_made_before(temperature: str) -> None:
+    """Values that Python takes for equal, such as 1 and True, are told apart: all workers agree."""
+    versions = set()
+    for before in ([], ["0.7"], ["1", "0"], ["0", "1"]):
+        shapes_module._digest.cache_clear()
+        for other in before:
+            version(variables={"TEMPERATURE": other, "USE_INTERNAL_PROMPT_TEMPLATE": "0"})
+        versions.add(version(variables={"TEMPERATURE": temperature}))
+    assert len(versions) == 1
 
 
 def test_access_knows_whether_it_reaches_the_model_of_a_shape() -> None:

@@ -22,7 +22,7 @@ from llm_backend.storage import Project
 from llm_backend.values import Endpoint, Json, Parameters
 
 _MOST_KEPT = 128
-_digest = functools.lru_cache(maxsize=512)(digest)
+_digest = functools.lru_cache(maxsize=512, typed=True)(digest)  # 1, 1.0 and True are equal, not the same
 
 
 @dataclass(frozen=True, slots=True)
